@@ -1,0 +1,181 @@
+"""`lw.check`: is an answer right, and if it is not, what is wrong and what to try next.
+
+The exercises of chapter NN stand in `chNN.py`, each a function with the decorator `@exercise` that takes the
+answer and calls `fail` when it is wrong; `helpers.py` has what several of them use.
+"""
+import importlib
+import linecache
+import os
+import pkgutil
+import re
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+DIFFICULTIES = ("easy", "medium", "hard")
+
+
+class CheckFailed(AssertionError):
+    """An answer was refused: `reason` says why, `hint` what to try, `exercise` which one it was.
+
+    In a notebook only these words are shown, not the way through the checking code. The error that the
+    learner's own code raised, if any, is the `__cause__`.
+    """
+
+    def __init__(self, reason: str, hint: str = "", exercise: str = ""):
+        super().__init__(reason, hint, exercise)
+        self.reason, self.hint, self.exercise = reason, hint, exercise
+
+    def __str__(self) -> str:
+        verdict = f"{self.exercise} not yet: {self.reason}" if self.exercise else self.reason
+        return f"{verdict}\nHint: {self.hint}" if self.hint else verdict
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for this instead of formatting a traceback
+        return [f"{type(self).__name__}: {self}"]
+
+
+def fail(reason: str, hint: str = "") -> NoReturn:
+    """Refuse the answer: `reason` names the mistake, `hint` the next thing to try. For use in a check."""
+    raise CheckFailed(reason, hint)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: `check(answer)` returns None or a sentence (a score), or refuses with `fail`.
+
+    `expects` is a type, a tuple of types, or a predicate whose docstring names what it accepts.
+    """
+    id: str
+    title: str
+    minutes: int
+    difficulty: str
+    expects: Any
+    check: Callable[[Any], str | None]
+
+    @property
+    def chapter(self) -> str:
+        return self.id.split(".")[0]
+
+
+_exercises: dict[str, Exercise] = {}
+
+
+def exercise(exercise_id: str, *, title: str, minutes: int, difficulty: str, expects: Any = object) -> Callable:
+    """Decorator that files a function as the check of an exercise.
+
+    `exercise_id` is the chapter's two digits and a number, "02.1"; `difficulty` one of "easy", "medium", "hard".
+    Raises ValueError for anything else, and for an id that another function has taken.
+    """
+    if not re.fullmatch(r"\d\d\.[1-9]\d*", exercise_id):
+        raise ValueError(f"an exercise id looks like '02.1' (chapter, number), got {exercise_id!r}")
+    if difficulty not in DIFFICULTIES:
+        raise ValueError(f"difficulty of {exercise_id} must be one of {', '.join(DIFFICULTIES)}, got {difficulty!r}")
+    if minutes < 1:
+        raise ValueError(f"minutes of {exercise_id} must be at least 1, got {minutes}")
+
+    def decorate(function: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+        taken = _exercises.get(exercise_id)
+        if taken and (taken.check.__module__, taken.check.__name__) != (function.__module__, function.__name__):
+            raise ValueError(f"exercise {exercise_id} is {taken.check.__module__}.{taken.check.__name__} already")
+        _exercises[exercise_id] = Exercise(exercise_id, title, minutes, difficulty, expects, function)
+        return function
+    return decorate
+
+
+def exercises(chapter: str | None = None) -> list[Exercise]:
+    """All exercises in order; only those of one chapter ("02") when given."""
+    for module in _chapter_modules():
+        if chapter in (None, module.removeprefix("ch")):
+            importlib.import_module(f"{__name__}.{module}")
+    chosen = [one for one in _exercises.values() if chapter in (None, one.chapter)]
+    return sorted(chosen, key=lambda one: (one.chapter, int(one.id.split(".")[1])))
+
+
+def find(exercise_id: str) -> Exercise:
+    """The exercise of that id. Raises ValueError, naming close or available ids, when there is none."""
+    if not isinstance(exercise_id, str):
+        raise TypeError(f"an exercise id is a string such as '02.1', got {exercise_id!r}")
+    for one in exercises(exercise_id.split(".")[0]):
+        if one.id == exercise_id:
+            return one
+    known = [one.id for one in exercises()]
+    close = get_close_matches(exercise_id, known, n=3, cutoff=0.6)
+    advice = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known)}"
+    raise ValueError(f"there is no exercise {exercise_id!r}; {advice}")
+
+
+def check(exercise_id: str, answer: Any) -> None:
+    """Print that the answer to an exercise is right, or raise CheckFailed with the reason and a hint.
+
+    torch's random state and the learner's models are left as they were. Raises ValueError for an unknown id.
+    """
+    asked = find(exercise_id)
+    try:
+        if _is_stub(answer):
+            fail("not answered yet", "replace the placeholder, and run its cell before this one")
+        _refuse_wrong_type(answer, asked.expects)
+        # Warnings are held back because nbgrader gives no points to a cell that writes to stderr.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            note = _run(asked, answer)
+    except CheckFailed as refused:
+        refused.exercise = exercise_id
+        raise
+    print(f"{exercise_id} correct: {asked.title}." + (f" {note}" if note else ""))  # noqa: T201
+
+
+def _run(asked: Exercise, answer: Any) -> str | None:
+    """Run a check, turning what the learner's code raises into CheckFailed with its place in that code."""
+    try:
+        return asked.check(answer)
+    except CheckFailed:
+        raise
+    except Exception as error:
+        # nbgrader's stub is a bare `raise NotImplementedError()`; torch's own has a message.
+        if isinstance(error, NotImplementedError) and not error.args:
+            raise CheckFailed("not answered yet", "replace every `raise NotImplementedError()`") from error
+        what = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+        place = _place_in_learners_code(error)
+        reason = f"your code raised {what}\n  {place}" if place else f"the check could not use your answer: {what}"
+        raise CheckFailed(reason) from error
+
+
+def _is_stub(answer: Any) -> bool:
+    parts = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else ()
+    return answer is None or answer is ... or any(part is ... for part in parts)
+
+
+def _refuse_wrong_type(answer: Any, expects: Any) -> None:
+    is_type = isinstance(expects, type | tuple)
+    if isinstance(answer, expects) if is_type else expects(answer):
+        return
+    if is_type:
+        types = expects if isinstance(expects, tuple) else (expects,)
+        wanted = "a value of type " + " or ".join(one.__name__ for one in types)
+    else:
+        wanted = expects.__doc__
+    got = f"the class {answer.__name__}" if isinstance(answer, type) else f"a value of type {type(answer).__name__}"
+    fail(f"this exercise expects {wanted}, got {got}")
+
+
+def _place_in_learners_code(error: Exception) -> str:
+    """The innermost line that is neither the course's, a library's nor Python's own, or ""."""
+    not_learners = (f"{Path(__file__).parents[1]}{os.sep}", sysconfig.get_path("stdlib"), "<frozen", "<eval")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        installed = "site-packages" in frame.filename or "dist-packages" in frame.filename
+        if not installed and not frame.filename.startswith(not_learners):
+            line = linecache.getline(frame.filename, frame.lineno).strip()
+            return f"at line {frame.lineno} in {frame.name}: {line}"
+    return ""
+
+
+def _chapter_modules() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if re.fullmatch(r"ch\d\d", module.name))

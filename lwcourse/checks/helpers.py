@@ -1,0 +1,166 @@
+"""What several checks use: predicates for `expects=`, and comparisons that explain.
+
+    @exercise("02.1", title="Inverted residual", minutes=20, difficulty="medium", expects=a_module_class)
+    def inverted_residual(answer):
+        compare_blocks(answer, InvertedResidual, [((16, 24, 2, 6), (2, 16, 9, 12)), ((24, 24, 1, 6), (1, 24, 7, 7))])
+"""
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lwcourse.checks import fail
+from lwcourse.compare import compare
+
+
+def a_function(answer: Any) -> bool:
+    """a function (its name, without brackets)"""
+    return callable(answer) and not isinstance(answer, type | nn.Module)
+
+
+def a_number(answer: Any) -> bool:
+    """a number"""
+    return isinstance(answer, Real) and not isinstance(answer, bool)
+
+
+def a_module(answer: Any) -> bool:
+    """an nn.Module that is built already"""
+    return isinstance(answer, nn.Module)
+
+
+def a_module_class(answer: Any) -> bool:
+    """a class that inherits from nn.Module (its name, without brackets)"""
+    return isinstance(answer, type) and issubclass(answer, nn.Module)
+
+
+def compare_blocks(mine: Callable[..., nn.Module], reference: Callable[..., nn.Module],
+                   cases: Sequence[tuple[tuple, tuple[int, ...]]], hint: str = "") -> None:
+    """Refuse unless two classes build blocks that compute the same from the same weights, in every case.
+
+    A case is (constructor arguments, input shape). Cover every stride and both sides of every `if` in the
+    reference, odd sizes, H different from W, and more channels in than out as well as the reverse.
+    """
+    for arguments, shape in cases:
+        call = f"{getattr(mine, '__name__', 'your block')}({', '.join(map(repr, arguments))})"
+        built = mine(*arguments)
+        if not isinstance(built, nn.Module):
+            fail(f"{call} gives {type(built).__name__}, not an nn.Module", hint)
+        compare_modules(built, reference(*arguments), shape, f"{call} on an input of shape {shape}: ", hint)
+
+
+def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...],
+                    label: str = "", hint: str = "") -> None:
+    """Refuse unless `mine` computes what `reference` does from the same weights on random input of `shape`.
+
+    The reason is the first difference that `lwcourse.compare` finds, after `label`. Neither module is changed.
+    """
+    mine, reference = copy.deepcopy(mine).cpu().eval(), copy.deepcopy(reference).cpu().eval()
+    x = torch.randn(shape)
+    with torch.no_grad():
+        given = x.clone()
+        y = mine(given)
+        expected = reference(x.clone())
+    _refuse_no_tensor(y, label, hint)
+    if not torch.equal(given, x):
+        fail(f"{label}the block overwrites its input, which its shortcut or another branch may need; "
+             "use no in-place operation on it", hint)
+    if y.shape != expected.shape:
+        fail(f"{label}the output has shape {tuple(y.shape)}, not {tuple(expected.shape)}; "
+             f"{_shape_cause(y.shape, expected.shape)}", hint)
+    try:
+        result = compare(mine, reference, x)
+    except ValueError as error:  # the two cannot be matched layer by layer, and the message says where
+        fail(f"{label}{error}", hint)
+    if not result.equal:
+        fail(f"{label}{result.first_difference}", hint)
+
+
+def compare_functions(mine: Callable[..., Tensor], reference: Callable[..., Tensor], cases: Sequence[tuple],
+                      mistakes: Mapping[str, Callable[..., Tensor]] | None = None, hint: str = "") -> None:
+    """Refuse unless two functions without weights give equal tensors for every tuple of arguments.
+
+    `mistakes` maps the words for a typical mistake to a function that makes it: the one that
+    gives what `mine` gives in every case is named.
+    """
+    def outputs(function: Callable[..., Tensor]) -> list[Tensor]:
+        return [function(*(a.clone() if isinstance(a, Tensor) else a for a in case)) for case in cases]
+
+    got, right = outputs(mine), outputs(reference)
+    for y in got:
+        _refuse_no_tensor(y, "", hint)
+    if _all_close(got, right):
+        return
+    for reason, mistaken in (mistakes or {}).items():
+        if _all_close(got, outputs(mistaken)):
+            fail(reason, hint)
+    for case, y, expected in zip(cases, got, right, strict=True):
+        label = f"for arguments {_summary(case)}: "
+        if y.shape != expected.shape:
+            fail(f"{label}the output has shape {tuple(y.shape)}, not {tuple(expected.shape)}", hint)
+        if not _all_close([y], [expected]):
+            wrong = ~torch.isclose(y.to(expected), expected, rtol=1e-4, atol=1e-5)
+            place = tuple(wrong.nonzero()[0].tolist())
+            fail(f"{label}{int(wrong.sum())} of {wrong.numel()} values are wrong, the first at index {place}: "
+                 f"{y[place].item():.4g} instead of {expected[place].item():.4g}", hint)
+
+
+def compare_numbers(mine: Mapping[str, Any], right: Mapping[str, float],
+                    mistakes: Mapping[str, Mapping[str, float]] | None = None,
+                    hint: str = "", tolerance: float = 1e-9) -> None:
+    """Refuse unless every named number is right, within the relative `tolerance`.
+
+    `mistakes` maps the words for a typical mistake to the numbers it leads to: the one that explains all of
+    `mine` is named. Else the reason tells the first wrong number and how far off it is, not the right one.
+    """
+    for label, value in mine.items():
+        if not a_number(value):
+            fail(f"{label}: got {value!r}, not a number" + ("; is the return missing?" if value is None else ""), hint)
+
+    def agree(numbers: Mapping[str, float]) -> bool:
+        return all(math.isclose(mine[label], numbers[label], rel_tol=tolerance) for label in right)
+
+    if agree(right):
+        return
+    for reason, numbers in (mistakes or {}).items():
+        if agree(numbers):
+            fail(reason, hint)
+    for label, expected in right.items():
+        if not math.isclose(mine[label], expected, rel_tol=tolerance):
+            fail(f"{label}: {mine[label]:,} is {_how_far(mine[label], expected)}", hint)
+
+
+def _how_far(got: float, expected: float) -> str:
+    size = "too large" if got > expected else "too small"
+    if got * expected <= 0:
+        return size
+    factor = max(got / expected, expected / got)
+    return f"{size}, {factor:.3g} times" if factor >= 1.005 else f"{size}, by less than 0.5 %"
+
+
+def _shape_cause(got: torch.Size, expected: torch.Size) -> str:
+    if len(got) != len(expected):
+        return f"it has {len(got)} dimensions, not {len(expected)}"
+    if got[0] != expected[0]:
+        return "the batch has changed size"
+    if got[1] != expected[1]:
+        return "the number of output channels is wrong"
+    return "look at stride and padding"
+
+
+def _refuse_no_tensor(y: Any, label: str, hint: str) -> None:
+    if not isinstance(y, Tensor):
+        missing = "; is the return missing?" if y is None else ""
+        fail(f"{label}the output is {type(y).__name__}, not a tensor{missing}", hint)
+
+
+def _all_close(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    return all(a.shape == b.shape and torch.allclose(a.to(b), b, rtol=1e-4, atol=1e-5)
+               for a, b in zip(got, expected, strict=True))
+
+
+def _summary(case: tuple) -> str:
+    return ", ".join(f"a tensor of shape {tuple(a.shape)}" if isinstance(a, Tensor) else repr(a) for a in case)

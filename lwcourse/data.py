@@ -1,0 +1,375 @@
+"""Data sets: real ones that come with scikit-learn and need no network, and the usual benchmarks.
+
+`load_data(name)` is the one entry; each data set is a function below it, with its own options.
+Images are float tensors (channels, height, width), labels are integers from 0.
+"""
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from http.client import HTTPException
+from inspect import signature
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
+
+OFFLINE_HINT = 'load_data("digits") and load_data("photo_digits") are real images that need no download'
+TEST_DIGITS = 360  # of 1,797: one in five
+CUTS = (("china", 210), ("flower", 305))  # the column through the middle of each photograph's subject
+CIFAR_NORM = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))  # mean, std of CIFAR-10's training pixels
+IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class DataNotFound(FileNotFoundError):
+    """A data set is not on this machine; the message says what to download and where to put it."""
+
+
+class DataCorrupt(OSError):
+    """A file of a data set cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, repr=False)
+class Data:
+    """A data set to train and test on.
+
+    `train` and `test` yield (image, label); images have `image_shape` (channels, height, width), and are
+    normalised: (pixel - mean) / std for each channel, with pixels in [0, 1]. `classes` are names, by label.
+    """
+    name: str
+    train: Dataset
+    test: Dataset
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Normalised images (..., channels, height, width) as pixels in [0, 1] again, to be drawn."""
+        mean, std = (torch.tensor(value, device=images.device).view(-1, 1, 1) for value in (self.mean, self.std))
+        return (images * std + mean).clamp(0, 1)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.image_shape))
+        return (f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images of {shape}, "
+                f"{self.num_classes:,} classes")
+
+
+class Photos(NamedTuple):
+    """Two photographs, float tensors (3, height, width) with values in [0, 1]."""
+    china: Tensor
+    flower: Tensor
+
+
+def load_data(name: str, **options: Any) -> Data | Photos:
+    """Load a data set by name; `options` are those of the function that loads it.
+
+    | name | what | options (default) |
+    |---|---|---|
+    | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
+    | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
+    | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
+    | "cifar10", "cifar100" | 60,000 photographs of 32 x 32 | image_size (32), root, augment (True), download (False) |
+    | "imagenet" | a tree root/{train,val}/class/image | root, image_size (224), augment (True) |
+
+    `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
+    ~/.cache/lwcourse (with "/imagenet" for ImageNet).
+    Raises ValueError for an unknown name (close matches are offered) or a bad option, TypeError for an
+    option that the data set does not have, DataNotFound (a FileNotFoundError) when files are missing and
+    DataCorrupt (an OSError) when one is damaged.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a data set is a string such as 'digits', got {type(name).__name__}")
+    if name not in LOADERS:
+        close = get_close_matches(name.lower(), LOADERS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(LOADERS)}"
+        raise ValueError(f"there is no data set {name!r}; {hint}")
+    known = list(signature(LOADERS[name]).parameters)
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise TypeError(f"{name!r} takes no option {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
+    return LOADERS[name](**options)
+
+
+def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data:
+    """1,797 handwritten digits (Alpaydin and Kaynak, UCI, 1998), enlarged from 8 x 8: 1,437 train, 360 test.
+
+    `in_channels` is 1 or 3 (grey, repeated). `seed` draws the split, which is stratified by class.
+    Values are normalised with the mean and standard deviation of the training pixels.
+    """
+    _check_image_size(image_size, 8, 512)
+    if in_channels not in (1, 3):
+        raise ValueError(f"in_channels must be 1 or 3, got {in_channels!r}")
+    splits = []
+    for images, labels in _split_digits(seed):
+        images = F.interpolate(images, (image_size, image_size), mode="bilinear", antialias=True)
+        splits.append((images.repeat(1, in_channels, 1, 1), labels))
+    return _in_memory("digits", *splits)
+
+
+def photos(*, image_size: int | None = None) -> Photos:
+    """scikit-learn's two sample photographs, 427 x 640; or their central squares, resized to `image_size`."""
+    from torchvision.transforms.v2 import functional as transforms
+
+    if image_size is not None:
+        _check_image_size(image_size, 8, 1024)
+    images = _photographs()
+    if image_size is None:
+        return Photos(*images.clone())
+    images = transforms.center_crop(images, [min(images.shape[-2:])])
+    return Photos(*transforms.resize(images, [image_size, image_size], antialias=True))
+
+
+def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Data:
+    """The digits at random places and scales, blended into random crops of the two photographs, in colour.
+
+    A pixel is |crop - ink|, as in MNIST-M (Ganin et al., JMLR 2016, https://arxiv.org/abs/1505.07818), so a
+    digit is dark on light and light on dark, and takes the colour of what lies behind it. Each digit is
+    placed in `copies` crops: 1,437 * copies train, 360 * copies test. Both splits are as for "digits", and
+    the photographs are cut in two as well: training crops lie right of each cut, test crops left of it.
+    `seed` draws everything. Values are normalised with the mean and standard deviation of the training pixels.
+    """
+    _check_image_size(image_size, 16, 128)
+    _check_whole("copies", copies, 1)
+    generator = torch.Generator().manual_seed(seed)
+    width = _photographs().shape[-1]
+    right = [(cut, width) for _, cut in CUTS]
+    left = [(0, cut) for _, cut in CUTS]
+    splits = []
+    for (images, labels), columns in zip(_split_digits(seed), (right, left), strict=True):
+        ink = _scatter(images.repeat_interleave(copies, 0), image_size, generator)
+        crops = _random_crops(len(ink), columns, image_size, generator)
+        splits.append((crops.sub_(ink).abs_(), labels.repeat_interleave(copies)))
+    return _in_memory("photo_digits", *splits)
+
+
+def cifar10(*, image_size: int = 32, root: str | os.PathLike | None = None, augment: bool = True,
+            download: bool = False) -> Data:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 train, 10,000 test, 10 classes.
+
+    `augment` moves training images by up to 4 pixels and mirrors half of them. `download` fetches 163 MB
+    when the files are missing or damaged; every file is verified before it is used.
+    """
+    from torchvision.datasets import CIFAR10
+    return _cifar("cifar10", CIFAR10, image_size, root, augment, download)
+
+
+def cifar100(*, image_size: int = 32, root: str | os.PathLike | None = None, augment: bool = True,
+             download: bool = False) -> Data:
+    """CIFAR-100 (Krizhevsky 2009): 50,000 train, 10,000 test, 100 classes; otherwise like `cifar10`."""
+    from torchvision.datasets import CIFAR100
+    return _cifar("cifar100", CIFAR100, image_size, root, augment, download)
+
+
+def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, augment: bool = True) -> Data:
+    """ImageNet-1k, or any tree of the same form: root/train/<class>/*.JPEG and root/val/<class>/*.JPEG.
+
+    Test images are resized to 256/224 of `image_size` and cropped at the centre; training images are
+    random crops, mirrored half of the time, unless `augment` is off. Nothing is downloaded.
+    """
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    _check_image_size(image_size, 8, 1024)
+    root = Path(root).expanduser() if root is not None else data_root() / "imagenet"
+    for folder in (root, root / "train", root / "val"):
+        if not folder.is_dir():
+            raise DataNotFound(
+                f"there is no folder {folder}. ImageNet is not downloaded for you: get it from "
+                f"https://www.image-net.org/download.php and arrange it as {root}/train/<class>/*.JPEG and "
+                f"{root}/val/<class>/*.JPEG, or pass root=. {OFFLINE_HINT}")
+    centre = [v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size)]
+    random = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
+    mean, std = IMAGENET_NORM
+    sets = []
+    for folder, geometry in ((root / "train", random if augment else centre), (root / "val", centre)):
+        try:
+            sets.append(ImageFolder(folder, _to_tensor(geometry, mean, std), loader=_open_image))
+        except FileNotFoundError as error:  # no class at all, or an empty one, which the message names
+            raise DataNotFound(f"{folder}: {error}") from error
+    train, test = sets
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise DataCorrupt(f"{root}/train has {len(train.classes)} classes and {root}/val has {len(test.classes)}; "
+                          f"only one of them has {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}")
+    return Data("imagenet", train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
+
+
+LOADERS: dict[str, Callable[..., Data | Photos]] = {
+    loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet)}
+
+
+def data_root(root: str | os.PathLike | None = None) -> Path:
+    """The folder that holds downloaded data: `root`, else $LWCOURSE_DATA, else ~/.cache/lwcourse."""
+    return Path(root or os.environ.get("LWCOURSE_DATA") or "~/.cache/lwcourse").expanduser()
+
+
+def _check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most and value > most):
+        allowed = f"from {least} to {most}" if most else f"of at least {least}"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
+
+
+def _check_image_size(image_size: object, least: int, most: int) -> None:
+    _check_whole("image_size", image_size, least, most)
+
+
+def _need_sklearn() -> None:
+    try:
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise ImportError("this data set comes with scikit-learn: pip install scikit-learn") from error
+
+
+@cache
+def _photographs() -> Tensor:
+    """The photographs named in CUTS, (2, 3, 427, 640), in [0, 1]."""
+    _need_sklearn()
+    from sklearn.datasets import load_sample_image
+
+    images = [torch.from_numpy(load_sample_image(f"{name}.jpg").copy()) for name, _ in CUTS]
+    return torch.stack(images).permute(0, 3, 1, 2).float() / 255
+
+
+def _split_digits(seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Train and test digits: images (N, 1, 8, 8) in [0, 1] and labels (N,)."""
+    _check_whole("seed", seed, 0, 2**32 - 1)
+    _need_sklearn()
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    source = load_digits()
+    images = torch.from_numpy(source.images).float().unsqueeze(1) / 16
+    labels = torch.from_numpy(source.target).long()
+    parts = train_test_split(range(len(labels)), test_size=TEST_DIGITS, stratify=source.target, random_state=seed)
+    return [(images[part], labels[part]) for part in parts]
+
+
+def _in_memory(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> Data:
+    """Ten digits as TensorDatasets, both normalised with the statistics of the training pixels."""
+    std, mean = torch.std_mean(train[0], dim=(0, 2, 3), keepdim=True)
+    sets = [TensorDataset((images - mean) / std, labels) for images, labels in (train, test)]
+    return Data(name, *sets, tuple("0123456789"), tuple(train[0].shape[1:]),
+                tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))
+
+
+def _scatter(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Draw each image (N, 1, 8, 8) somewhere on an empty canvas: (N, 1, size, size).
+
+    The side of the digit's square is between 0.5 and 0.9 of the canvas, and the square lies inside it.
+    """
+    count = len(images)
+    scale = 0.5 + 0.4 * torch.rand(count, 1, generator=generator)
+    shift = (1 - scale) * (2 * torch.rand(count, 2, generator=generator) - 1)  # of the centre; canvas is [-1, 1]^2
+    theta = torch.zeros(count, 2, 3)                                           # maps canvas to image coordinates
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale[:, 0]
+    theta[:, :, 2] = -shift / scale
+    grid = F.affine_grid(theta, [count, 1, size, size], align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+
+
+def _random_crops(count: int, columns: Sequence[tuple[int, int]], size: int, generator: torch.Generator) -> Tensor:
+    """Crops (count, 3, size, size) of the photographs, each within its own range of `columns` [first, last)."""
+    photographs = _photographs()
+    which = torch.randint(len(photographs), (count, 1), generator=generator)
+    first, last = torch.tensor(columns)[which].unbind(-1)
+    spare_rows = photographs.shape[-2] - size + 1
+    top = torch.randint(spare_rows, (count, 1), generator=generator)
+    left = first + (torch.rand(count, 1, generator=generator) * (last - first - size + 1)).long()
+    rows = (top + torch.arange(size)).unsqueeze(2)    # (count, size, 1)
+    across = (left + torch.arange(size)).unsqueeze(1)  # (count, 1, size)
+    crops = photographs.permute(0, 2, 3, 1)[which.unsqueeze(2), rows, across]
+    return crops.permute(0, 3, 1, 2).contiguous()
+
+
+def _to_tensor(geometry: Sequence[Callable], mean: Sequence[float], std: Sequence[float]) -> Callable:
+    """A transform from a PIL image to a normalised tensor; `geometry` comes first, on the PIL image."""
+    from torchvision.transforms import v2
+    return v2.Compose([*geometry, v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+                       v2.Normalize(mean, std), v2.ToPureTensor()])
+
+
+def _open_image(path: str) -> Any:
+    """A PIL image in RGB; an error that names the file when it cannot be read."""
+    from torchvision.datasets.folder import default_loader
+    try:
+        return default_loader(path)
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+        raise DataCorrupt(f"{path} cannot be read as an image: {error}") from error
+
+
+def _cifar(name: str, source: type, image_size: int, root: str | os.PathLike | None, augment: bool,
+           download: bool) -> Data:
+    from torchvision.transforms import v2
+
+    _check_image_size(image_size, 8, 512)
+    root = data_root(root)
+    _provide_cifar(source, root, download)
+    resize = [v2.Resize(image_size)] if image_size != 32 else []
+    shake = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if augment else []
+    mean, std = CIFAR_NORM
+    train = source(root, train=True, transform=_to_tensor(shake + resize, mean, std))
+    test = source(root, train=False, transform=_to_tensor(resize, mean, std))
+    return Data(name, train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
+
+
+def _provide_cifar(source: type, root: Path, download: bool) -> None:
+    """See to it that the verified files of a torchvision CIFAR class lie in `root`, or raise.
+
+    They are used as they are, else unpacked from an archive that lies in `root`, else downloaded if allowed.
+    """
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    damaged = _damaged_files(source, root)
+    if not damaged:
+        return
+    archive = root / source.filename
+    if check_integrity(archive, source.tgz_md5):
+        _unpack_cifar(source, archive, root)
+        return
+    if download:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=root, prefix=".download-") as scratch:
+            try:
+                download_url(source.url, scratch, source.filename, source.tgz_md5)
+            except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the wrong checksum
+                raise DataNotFound(f"could not download {source.url}: {error}. Fetch it by other means and put it "
+                                   f"at {archive} as it is. {OFFLINE_HINT}") from error
+            _unpack_cifar(source, Path(scratch) / source.filename, root)
+        return
+    mend = f"pass download=True, or fetch {source.url} and put it at {archive} as it is"
+    if archive.exists():
+        raise DataCorrupt(f"{archive} is incomplete or damaged ({archive.stat().st_size:,} bytes, wrong MD5): {mend}")
+    if (root / source.base_folder).exists():
+        raise DataCorrupt(f"{root / source.base_folder} is incomplete or damaged: {', '.join(damaged)} missing or "
+                          f"with a wrong MD5. To mend it, {mend}")
+    raise DataNotFound(f"there is no {source.__name__} in {root}: {mend}. {OFFLINE_HINT}")
+
+
+def _damaged_files(source: type, root: Path) -> list[str]:
+    """Names of the files of a torchvision CIFAR class that are missing from `root` or have a wrong MD5."""
+    from torchvision.datasets.utils import check_integrity
+
+    expected = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
+    return [name for name, md5 in expected if not check_integrity(root / source.base_folder / name, md5)]
+
+
+def _unpack_cifar(source: type, archive: Path, root: Path) -> None:
+    """Unpack aside, then move file by file: an interruption leaves files that are whole or absent."""
+    from torchvision.datasets.utils import extract_archive
+
+    folder = root / source.base_folder
+    with TemporaryDirectory(dir=root, prefix=".unpack-") as scratch:
+        extract_archive(archive, scratch)
+        folder.mkdir(exist_ok=True)
+        for file in (Path(scratch) / source.base_folder).iterdir():
+            os.replace(file, folder / file.name)

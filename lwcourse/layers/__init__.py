@@ -1,0 +1,13 @@
+"""Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
+from lwcourse.layers.channel_shuffle import ChannelShuffle
+from lwcourse.layers.conv_bn_act import ConvBNAct
+from lwcourse.layers.ghost_module import GhostModule
+from lwcourse.layers.initialise import initialise
+from lwcourse.layers.make_divisible import make_divisible
+from lwcourse.layers.separable_conv import SeparableConv
+from lwcourse.layers.shift import Shift
+from lwcourse.layers.squeeze_excitation import SqueezeExcitation
+from lwcourse.layers.validate import check_images, check_options
+
+__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SqueezeExcitation",
+           "check_images", "check_options", "initialise", "make_divisible"]
