@@ -14,7 +14,7 @@ __version__ = version("lwcourse")
 
 _LAZY = {  # name -> module that is imported when the name is first used
     "compare": "lwcourse.compare", "transfer_weights": "lwcourse.compare", "Comparison": "lwcourse.compare",
-    "setup": "lwcourse.session", "pick_device": "lwcourse.session",
+    "setup": "lwcourse.session", "pick_device": "lwcourse.train",
     "load_data": "lwcourse.data",
     "fit": "lwcourse.train", "fit_seeds": "lwcourse.train", "evaluate": "lwcourse.train", "History": "lwcourse.train",
     "check": "lwcourse.checks", "CheckFailed": "lwcourse.checks",

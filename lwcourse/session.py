@@ -7,18 +7,11 @@ import torch
 import lwcourse
 
 
-def pick_device() -> torch.device:
-    """A CUDA graphics card when there is one, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
 def setup(seed: int = 0) -> torch.device:
     """Seed Python, NumPy and PyTorch; print versions, device and threads; return the device to use."""
     import numpy as np
+
+    from lwcourse.train import pick_device
 
     random.seed(seed)
     np.random.seed(seed)

@@ -204,8 +204,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
                         logits = model(images)
                         loss = criterion(logits, targets)
                     if not math.isfinite(loss.item()):
-                        raise TrainingDiverged(f"the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1} of "
-                                               f"{total_steps}; try a smaller lr than {lr}, or more warm-up", history)
+                        raise TrainingDiverged(f"the loss became {loss.item()} at step {step + 1} of {total_steps}; try a "
+                                               f"smaller lr than {lr}, or more warmup_epochs", history)
                     optimizer.zero_grad()
                     scaler.scale(loss).backward()
                     scaler.step(optimizer)
@@ -431,7 +431,7 @@ def _check_output(model: nn.Module, dataset: Dataset, place: Callable[[Tensor], 
     if labels is None and hasattr(dataset, "tensors"):
         labels = dataset.tensors[1]
     if labels is not None and not 0 <= int(min(labels)) <= int(max(labels)) < outputs:
-        raise ValueError(f"labels must be between 0 and {outputs - 1}, as {type(model).__name__} has {outputs} outputs; "
+        raise ValueError(f"{type(model).__name__} has {outputs} outputs, so labels must be between 0 and {outputs - 1}; "
                          f"they go from {int(min(labels))} to {int(max(labels))}")
     return outputs
 

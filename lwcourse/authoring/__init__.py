@@ -6,8 +6,9 @@ from pathlib import Path
 
 from lwcourse.authoring.address import badge, check_address, read_address, set_address, setup_cell
 from lwcourse.authoring.exercises import make_exercises
-from lwcourse.authoring.layout import chapter_problems, solution_problems
+from lwcourse.authoring.layout import chapter_problems
 from lwcourse.authoring.notebooks import NotebookRun, execute, run_notebooks
+from lwcourse.authoring.sheets import solution_problems
 
 __all__ = ["NotebookRun", "badge", "chapter_problems", "check_address", "execute", "find_root", "make_exercises",
            "read_address", "run_notebooks", "set_address", "setup_cell", "solution_problems"]

@@ -29,8 +29,8 @@ import sys
 
 if importlib.util.find_spec("lwcourse") is None:
     if "google.colab" not in sys.modules:
-        raise ImportError("this kernel has no lwcourse: run `make lab` in a clone of {address}, "
-                          "or `pip install -e '.[course]'` there, and open the notebook again")
+        raise ImportError("This kernel has no lwcourse. In a clone of {address}\\n"
+                          "run `make lab`, or `pip install -e '.[course]'`, and open the notebook there.")
     %pip install -q --no-deps torchinfo "lwcourse @ git+{address}"'''
 
 
@@ -105,4 +105,4 @@ def _rewrite_cell(cell: NotebookNode, address: str) -> bool:
 
 def _rewrite_links(text: str, address: str) -> str:
     text = re.sub(rf"{re.escape(COLAB)}/[^/\s]+/[^/\s]+/blob/[^/\s]+/", lambda _: _colab(address), text)
-    return re.sub(rf"(git clone (?:-\S+ )*|git\+){GITHUB}(\.git)?", lambda match: match[1] + address, text)
+    return re.sub(rf"(git clone (?:\S+ )*?|git\+){GITHUB}(\.git)?", lambda match: match[1] + address, text)

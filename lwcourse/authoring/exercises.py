@@ -1,9 +1,11 @@
 """exercises/NN_slug.ipynb from solutions/NN_slug.ipynb, as `nbgrader generate_assignment` would make them."""
+import copy
 from pathlib import Path
 
 from nbformat import NotebookNode
 
 from lwcourse.authoring.files import notebook_text, read_notebook, write_if_changed
+from lwcourse.authoring.notebooks import RAN_SOURCES
 
 
 def without_answers(notebook: NotebookNode) -> NotebookNode:
@@ -13,7 +15,8 @@ def without_answers(notebook: NotebookNode) -> NotebookNode:
     """
     from nbgrader.preprocessors import ClearHiddenTests, ClearOutput, ClearSolutions
 
-    notebook = notebook.copy()
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop(RAN_SOURCES, None)  # of the outputs, which go
     for preprocessor in (ClearSolutions, ClearOutput, ClearHiddenTests):
         notebook, _ = preprocessor().preprocess(notebook, {})
     return notebook

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lwcourse import compare
 from lwcourse.checks import fail
-from lwcourse.compare import compare
 
 
 def a_function(answer: Any) -> bool:

@@ -14,7 +14,7 @@ def check_options(num_classes: int, in_channels: int, width: float = 1.0) -> Non
 
 def check_images(x: Tensor, in_channels: int, smallest: int) -> None:
     """Raise ValueError unless `x` is (N, in_channels, H, W) with H and W of at least `smallest` pixels."""
-    if isinstance(x, torch.fx.Proxy):  # symbolic tracing: there is no size to look at
+    if isinstance(x, torch.fx.Proxy) or torch.jit.is_tracing():  # a tracer has no size that one may branch on
         return
     if x.dim() != 4:
         raise ValueError(f"images must be (N, {in_channels}, H, W), got shape {tuple(x.shape)}")

@@ -68,39 +68,41 @@ def cost_bars(profiles: Mapping[str, Profile], *, metrics: Sequence[str] = DEFAU
              for name, profile in profiles.items()]
     alt = f"{'Dot plot on logarithmic axes' if log else 'Bar chart'}: {listed(costs)}."
     figure, axes = new_figure(7.8, 1.15 + 0.36 * len(names) + (0.3 if title else 0), alt=alt, columns=len(chosen))
-    for panel, metric in zip(np.atleast_1d(axes), chosen, strict=True):
-        _bar_panel(panel, names, [metric.of(profile) for profile in profiles.values()], metric, log)
-        if panel is not np.atleast_1d(axes)[0]:
-            panel.tick_params(labelleft=False)
+    panels = np.atleast_1d(axes)
+    for panel, metric in zip(panels, chosen, strict=True):
+        values = [metric.of(profile) for profile in profiles.values()]
+        scale, unit = metric.unit(values)
+        bar_panel(panel, names, np.array(values) / scale, [metric.words(value) for value in values], metric.colour,
+                  metric.axis_label(unit), log=log)
+        panel.tick_params(labelleft=panel is panels[0])
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
 
 
-def _bar_panel(axes: Axes, names: Sequence[str], values: Sequence[float], metric: Metric, log: bool) -> None:
-    scale, unit = metric.unit(values)
-    scaled = np.array(values) / scale
+def bar_panel(axes: Axes, names: Sequence[str], values: np.ndarray, words: Sequence[str], colour: str, label: str, *,
+              ends: np.ndarray | None = None, headroom: float = 1.45, log: bool = False) -> None:
+    """Horizontal bars, the first on top, with `words` behind the bar, or behind `ends` where whiskers reach further."""
     rows = np.arange(len(names))
+    ends = values if ends is None else ends
     if log:
-        positive = scaled[scaled > 0]
-        low, high = log_limits(positive) if len(positive) else (0.1, 1)
+        shown = values > 0
+        low, high = log_limits(values[shown]) if shown.any() else (0.1, 1)
         log_axis(axes.xaxis, low, high * (high / low) ** 0.5)
-        ends = np.where(scaled > 0, scaled, low)
-        axes.hlines(rows, low, ends, color=metric.colour, alpha=0.35, linewidth=1)
-        axes.plot(positive, rows[scaled > 0], "o", color=metric.colour, markersize=7)
+        ends = np.where(shown, values, low)
+        axes.hlines(rows, low, ends, color=colour, alpha=0.35, linewidth=1)
+        axes.plot(values[shown], rows[shown], "o", color=colour, markersize=7)
     else:
-        ends = scaled
-        axes.barh(rows, scaled, height=0.62, color=metric.colour)
-        axes.set_xlim(0, 1.45 * max(scaled.max(), 1e-9))
+        axes.barh(rows, values, height=0.62, color=colour)
+        axes.set_xlim(0, headroom * (ends.max() or 1))
         axes.locator_params(axis="x", nbins=4)
-    for row, end, value in zip(rows, ends, values, strict=True):
-        axes.annotate(metric.words(value), (end, row), xytext=(6 if log else 4, 0), textcoords="offset points",
-                      va="center", fontsize=9)
+    for row, end, word in zip(rows, ends, words, strict=True):
+        axes.annotate(word, (end, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(rows, names)
-    axes.set_ylim(len(names) - 0.4, -0.6)  # first on top
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(metric.axis_label(unit))
+    axes.set_xlabel(label)
 
 
 @themed
@@ -278,11 +280,12 @@ def draw_flow(axes: Axes, boxes: list, others: list | None, *, width: float, hei
         centre += (slot + gap) / 2
         centres.append(centre)
         shape = box[1]
-        colour = PALETTE["sky"] if len(shape) == 3 else PALETTE["orange"]
+        colour = PALETTE["sky" if len(shape) == 3 else "orange"]
         top = outline(centre, shape, facecolor=colour, edgecolor=INK, linewidth=0.9, zorder=2).get_bbox().y1
         if other[1] != shape:
-            top = max(top, outline(centre, other[1], facecolor="none", edgecolor=PALETTE["vermillion"], linestyle=(0, (3, 2)),
-                                   linewidth=1.4, zorder=3).get_bbox().y1)
+            around = outline(centre, other[1], facecolor="none", edgecolor=PALETTE["vermillion"], linewidth=1.4,
+                             linestyle=(0, (3, 2)), zorder=3)
+            top = max(top, around.get_bbox().y1)
         axes.text(centre, top + 0.05, f"{shape[0]}", ha="center", va="bottom", fontsize=9, fontweight="bold", zorder=4,
                   bbox={"facecolor": CARD, "edgecolor": "none", "pad": 0.5})
         axes.text(centre, 0.66, label, ha="center", va="center", fontsize=9)

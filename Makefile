@@ -1,0 +1,47 @@
+# make lab    sets everything up and opens JupyterLab at chapter 0; ARGS="--no-browser --port 9999" passes arguments on
+# make test   sets everything up and runs every test, notebooks included
+# The rest is for maintainers. PYTHON=python3.12 chooses the interpreter of a new .venv. Works with GNU make 3.81.
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+# The virtual environment's own Python; started this way, its tools work from a folder with spaces in its name too.
+RUN    := "$(VENV)/bin/python" -m
+
+.PHONY: lab test notebooks exercises figures benchmark lint clean
+
+lab: $(VENV)/course.stamp
+	$(RUN) jupyterlab --ServerApp.root_dir=. notebooks/00_start_here.ipynb $(ARGS)
+
+# Package tests: two workers with one thread each. Notebooks: one after the other, since they measure time.
+# All of them run, whatever fails first; bars are off because stored outputs have none.
+test: $(VENV)/dev.stamp
+	@status=0; \
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal tests $(ARGS) || status=1; \
+	TQDM_DISABLE=1 $(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
+		--nbval-sanitize-with=lwcourse/authoring/nbval_sanitize.cfg notebooks || status=1; \
+	if [ $$status = 0 ]; then echo "make test: all passed"; else echo "make test: FAILED, see above"; fi; \
+	exit $$status
+
+notebooks exercises figures benchmark: $(VENV)/dev.stamp
+	$(RUN) lwcourse $@ $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(RUN) ruff check .
+	$(RUN) codespell_lib
+
+clean:
+	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+# A stamp is newer than pyproject.toml once what that file asks for is installed. `dev` holds all of `course`.
+$(VENV)/course.stamp: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install -e ".[course]"
+	@touch "$@"
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install -e ".[dev]"
+	@touch "$(VENV)/course.stamp" "$@"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lwcourse needs Python 3.11 or later, and \
+	$(PYTHON) is " + sys.version.split()[0] + "; name another: make lab PYTHON=python3.12")'
+	$(PYTHON) -m venv "$(VENV)" || { rm -rf "$(VENV)"; exit 1; }

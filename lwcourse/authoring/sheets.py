@@ -1,0 +1,105 @@
+"""What a machine can check of a sheet of exercises (solutions/NN_slug.ipynb); CONTRIBUTING.md states the rules."""
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from lwcourse.authoring.layout import Page, badge_and_setup, images, links, no_widget_state, short_cells, unique_ids
+from lwcourse.checks import exercises
+
+LEAST = 3
+HINTS = 3
+HEADING = re.compile(r"^## Exercise (\d\d\.\d+): (.+?)\s*$", re.MULTILINE)
+
+
+@dataclass
+class Section:
+    """The cells of a sheet from one `## Exercise NN.N: title` to the next second-level heading."""
+    id: str
+    title: str
+    cells: list[NotebookNode] = field(default_factory=list)
+
+    @property
+    def prose(self) -> str:
+        return "\n".join(cell.source for cell in self.cells if cell.cell_type == "markdown")
+
+    @property
+    def code(self) -> list[NotebookNode]:
+        return [cell for cell in self.cells if cell.cell_type == "code"]
+
+
+def sections(notebook: NotebookNode) -> list[Section]:
+    """The exercises of a sheet, in order; a heading opens its cell."""
+    found: list[Section] = []
+    inside = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            heading = HEADING.match(cell.source)
+            inside = heading is not None
+            if heading:
+                found.append(Section(heading[1], heading[2]))
+        if inside:
+            found[-1].cells.append(cell)
+    return found
+
+
+def solution_problems(path: Path | str, root: Path | str) -> list[str]:
+    """Everything that is wrong with the layout of a sheet of exercises."""
+    page = Page(Path(path), Path(root))
+    return [problem for rule in SOLUTION_RULES for problem in rule(page)]
+
+
+def agrees_with_checks(page: Page) -> Iterator[str]:
+    """Sheet and `@exercise` must tell the same exercises, titles, difficulty and minutes."""
+    registered = {one.id: one for one in exercises(page.number)}
+    found = sections(page.notebook)
+    if len(found) < LEAST:
+        yield f"it has {len(found)} exercises (`## Exercise {page.number}.1: Title`), {LEAST} at least"
+    if [one.id for one in found] != list(registered):
+        yield f"it has the exercises {[one.id for one in found]}, lwcourse.checks has {list(registered)}"
+    for one in found:
+        known = registered.get(one.id)
+        if known and one.title != known.title:
+            yield f"exercise {one.id} is called {one.title!r} here, {known.title!r} in lwcourse.checks"
+        if known and f"{known.difficulty}, {known.minutes} minutes" not in one.prose.lower():
+            yield f"exercise {one.id} must say `{known.difficulty}, {known.minutes} minutes`, as lwcourse.checks does"
+
+
+def hints(page: Page) -> Iterator[str]:
+    for one in sections(page.notebook):
+        folded = re.findall(r"<details>\s*<summary>Hint (\d)\b.*?</summary>.*?\S.*?</details>", one.prose, re.DOTALL)
+        if folded != [str(n) for n in range(1, HINTS + 1)]:
+            yield (f"exercise {one.id} must have {HINTS} folded hints, `<details><summary>Hint 1: ...</summary>` "
+                   f"and so on; it has {folded}")
+
+
+def answered_then_checked(page: Page) -> Iterator[str]:
+    """A cell with the solution, and last the locked cell that nbgrader grades, which is all of `lw.check`."""
+    for one in sections(page.notebook):
+        marks = [cell.metadata.get("nbgrader", {}) for cell in one.code]
+        if not any(mark.get("solution") and "### BEGIN SOLUTION" in cell.source
+                   for mark, cell in zip(marks, one.code, strict=True)):
+            yield f"exercise {one.id} has no nbgrader solution cell with ### BEGIN SOLUTION"
+        if not one.code or not re.search(rf"^lw\.check\(\"{one.id}\", ", one.code[-1].source, re.MULTILINE):
+            yield f'exercise {one.id} does not end with lw.check("{one.id}", ...)'
+        elif not (marks[-1].get("grade") and marks[-1].get("locked") and marks[-1].get("points", 0) > 0):
+            yield f"exercise {one.id}: its check cell must be an nbgrader test (grade, locked, points above 0)"
+
+
+def nbgrader_accepts(page: Page) -> Iterator[str]:
+    from nbgrader.nbgraderformat import MetadataValidator, ValidationError
+
+    try:
+        MetadataValidator().validate_nb(page.notebook)
+    except ValidationError as error:
+        yield f"nbgrader refuses its metadata: {error}"
+    ids = [cell.metadata["nbgrader"].get("grade_id") for cell in page.notebook.cells if "nbgrader" in cell.metadata]
+    for repeated in sorted({one for one in ids if ids.count(one) > 1}):
+        yield f"the nbgrader id {repeated} is used {ids.count(repeated)} times"
+
+
+SOLUTION_RULES: tuple[Callable[[Page], Iterator[str]], ...] = (
+    short_cells, unique_ids, no_widget_state, images, links, badge_and_setup, agrees_with_checks, hints,
+    answered_then_checked, nbgrader_accepts)

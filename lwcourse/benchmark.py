@@ -1,0 +1,57 @@
+"""Eager latency of the course's networks beside the package networks that they equal, with the same weights."""
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+import lwcourse as lw
+from lwcourse.latency import Latencies
+from lwcourse.references import REFERENCES
+from lwcourse.tables import text_table
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+LIMIT = 1.05  # ours may take that many times as long as the peer's
+
+
+def same_weights(name: str) -> tuple[nn.Module, nn.Module, str]:
+    """Our network and its first reference, holding equal weights, and the reference's label.
+
+    Raises ValueError when the network is compared with stored outputs only.
+    """
+    if not REFERENCES.get(lw.model_card(name).name):
+        raise ValueError(f"{name} has no package to race with, only stored outputs of the official code")
+    reference = REFERENCES[lw.model_card(name).name][0]
+    torch.manual_seed(0)
+    theirs = reference.build(1000)
+    ours = lw.create_model(name, **reference.arguments)
+    lw.transfer_weights(theirs, ours, torch.randn(1, *lw.model_card(name).input_size))
+    return ours.eval(), theirs.eval(), reference.label
+
+
+def race(names: Sequence[str], *, batches: Sequence[int] = (1, 16), rounds: int = 40,
+         threads: int | None = None) -> Iterator[tuple[str, str, str, int, Latencies]]:
+    """(name, reference, layout, batch, latencies of "ours" and "peer") for each combination, interleaved."""
+    for name in names:
+        ours, theirs, label = same_weights(name)
+        for layout, memory_format in LAYOUTS.items():
+            networks = {"ours": ours.to(memory_format=memory_format), "peer": theirs.to(memory_format=memory_format)}
+            for batch in batches:
+                x = torch.randn(batch, *lw.model_card(name).input_size).to(memory_format=memory_format)
+                yield name, label, layout, batch, lw.measure_latency(networks, x, rounds=rounds, threads=threads)
+
+
+def report(names: Sequence[str] | None = None, **options) -> tuple[str, bool]:
+    """The table of all races as text, and whether every ratio keeps within LIMIT.
+
+    `names` defaults to every network that has a peer in a package.
+    """
+    rows = [("network", "peer", "layout", "batch", "ours", "peer", "ratio")]
+    ratios = []
+    for name, label, layout, batch, both in race(names or sorted(REFERENCES), **options):
+        ratios.append(both.ratio("ours", "peer"))
+        rows.append((name, label, layout, str(batch), f"{1e3 * both['ours'].median:.1f} ms",
+                     f"{1e3 * both['peer'].median:.1f} ms", f"{ratios[-1]:.3f}"))
+    mean = torch.tensor(ratios).log().mean().exp().item()
+    threads = f"{both.threads} threads, {both.device}"
+    return (f"{text_table(rows, left=3)}\nmedian over rounds of the ratio ours / peer, {threads}; "
+            f"geometric mean {mean:.3f}, largest {max(ratios):.3f}, limit {LIMIT}"), max(ratios) <= LIMIT

@@ -1,0 +1,316 @@
+"""What differs between two layers, where nothing has weights: activation, shortcut, pooling, order of channels.
+
+Each hypothesis is a function that looks at the tensors on both sides and returns a sentence, or None.
+"""
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Formula, Value, close, explain
+
+Later = list[tuple[str, Tensor | None, Tensor | None]]  # a layer's name, input and output, where they were kept
+
+
+@dataclass(eq=False)
+class Parting:
+    """The first tensors that differ: `mine` and `reference` go into the same layer, or leave the network.
+
+    `values` are the tensors that are still the same in both, oldest first; `mine_later` and
+    `reference_later` what each network computes from here on.
+    """
+    mine: Tensor
+    reference: Tensor
+    values: list[Value]
+    tolerance: float
+    mine_later: Later = field(default_factory=list)
+    reference_later: Later = field(default_factory=list)
+
+    @cached_property
+    def ours(self) -> Formula | None:
+        return explain(self.mine, self.values, self.tolerance)
+
+    @cached_property
+    def theirs(self) -> Formula | None:
+        return explain(self.reference, self.values, self.tolerance)
+
+    @cached_property
+    def both(self) -> bool:
+        return self.ours is not None and self.theirs is not None
+
+
+def not_finite(p: Parting) -> str | None:
+    if not torch.isfinite(p.mine).all():
+        kind = "NaN" if p.mine.isnan().any() else "infinity"
+        return f"your network has {kind} here, the reference has none"
+    return None
+
+
+def same_channels_elsewhere(p: Parting) -> str | None:
+    """One is a permutation of the other's channels: a shuffle, or branches concatenated in another order."""
+    if p.mine.shape != p.reference.shape or p.mine.dim() < 2 or p.mine.shape[1] < 2:
+        return None
+    ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
+    order = matching(theirs, ours, p.tolerance)
+    if order is None:
+        return None
+    shuffles = shuffle_groups(ours, theirs, bases(p), p.tolerance)
+    if shuffles is not None:
+        mine, reference = shuffles
+        if reference == 1:
+            return f"a channel shuffle with {mine} groups, which the reference does not have"
+        if mine == 1:
+            return f"the channel shuffle is missing: the reference shuffles the channels with {reference} groups"
+        return f"a channel shuffle with {mine} groups, but the reference's has {reference} groups"
+    starts = [0] + [i for i in range(1, len(order)) if order[i] != order[i - 1] + 1] + [len(order)]
+    blocks = [(order[i], theirs[i:j]) for i, j in zip(starts, starts[1:], strict=False)]
+    if len(blocks) > 8:
+        return "the same channels as in the reference, but in another order, which no channel shuffle explains"
+    names = {start: block_name(p, start, prints) for start, prints in blocks}
+    mine, reference = (", ".join(names[start] for start in order_of) for order_of in
+                       (sorted(names), [start for start, _ in blocks]))
+    return (f"the branches are concatenated in another order (or called in another order): {mine} in yours, "
+            f"but {reference} in the reference")
+
+
+def squeeze_on_the_wrong_side(p: Parting) -> str | None:
+    """Squeeze-and-excitation before the activation in one network, after it in the other."""
+    if not p.both or "global" not in p.ours.resize or p.ours.resize != p.theirs.resize \
+            or p.ours.source is not p.theirs.source or p.ours.other or p.theirs.other:
+        return None
+    early, late, steps = p.ours, p.theirs, p.mine_later
+    if early.inner != NONE:
+        early, late, steps = p.theirs, p.ours, p.reference_later
+    if early.inner != NONE:
+        return None
+    values = [early.source]
+    for layer, entering, leaving in steps:
+        if entering is not None and entering.shape == early.source.tensor.shape:
+            formula = explain(entering, values, p.tolerance)
+            if formula is None or formula.gate is None or (formula.inner, formula.outer) != (NONE, late.inner):
+                return None
+            places = ("before", "after") if early is p.ours else ("after", "before")
+            return (f"squeeze-and-excitation on {early.source} stands {places[0]} the {late.inner}, "
+                    f"but in the reference {places[1]} it")
+        if leaving is not None:
+            values.append(Value(layer, True, leaving))
+    return None
+
+
+def activation(p: Parting) -> str | None:
+    """The same sources, another activation, or the same one on the other side of an addition."""
+    if not p.both:
+        return None
+    a, b = p.ours, p.theirs
+    if (a.source, a.other, a.gate, a.resize) != (b.source, b.other, b.gate, b.resize):
+        return None
+    if a.other is None:
+        missing = ": the activation is missing" if a.inner == NONE else ""
+        before = f", before the {a.resize}," if a.resize else ""
+        return f"{a.inner} on {a.source}{before} but the reference has {b.inner} there{missing}".replace(
+            " but", ", but" if not before else " but")
+    step = "addition" if a.gate is None else "multiplication"
+    if a.inner == b.outer and a.outer == b.inner and NONE in (a.inner, a.outer):
+        first, second = ("before", "after") if a.inner != NONE else ("after", "before")
+        name = a.inner if a.inner != NONE else a.outer
+        other = a.other if a.gate is None else a.source
+        return f"{name} {first} the {step} of {other}, but in the reference {second} it"
+    parts = [f"{mine} {place} the {step}, but the reference has {reference} there" for place, mine, reference in
+             (("before", a.inner, b.inner), ("after", a.outer, b.outer)) if mine != reference]
+    return "; ".join(parts)
+
+
+def shortcut(p: Parting) -> str | None:
+    """An addition in one network that the other lacks, or that starts elsewhere."""
+    if not p.both or p.ours.gate is not None or p.theirs.gate is not None:
+        return None
+    ours, theirs = ([v for v in (f.source, f.other) if v is not None] for f in (p.ours, p.theirs))
+    added = [v for v in theirs if v not in ours]
+    too_many = [v for v in ours if v not in theirs]
+    main = next((v for v in ours if v in theirs), None)
+    if main is None or not added and not too_many:
+        return None
+    if added and too_many:
+        return f"the shortcut adds {too_many[0]}, but in the reference {added[0]}"
+    if added:
+        return f"the shortcut is missing: the reference adds {added[0]} to {main}"
+    return f"a shortcut too many: {too_many[0]} is added to {main}, but not in the reference"
+
+
+def gate(p: Parting) -> str | None:
+    """A multiplication (squeeze-and-excitation, attention) that is missing, or squashed by another function."""
+    if not p.both or p.ours.gate == p.theirs.gate:
+        return None
+    a, b = p.ours, p.theirs
+    if a.gate is None:
+        return f"the multiplication is missing: the reference has {b}, yours is {a}"
+    if b.gate is None:
+        return f"a multiplication too many: yours is {a}, the reference's is {b}"
+    return f"the gate is {a.gate} of {a.source}, but in the reference {b.gate} of {b.source}"
+
+
+def pooling(p: Parting) -> str | None:
+    """Another pooling or upsampling of the same thing."""
+    if not p.both or p.ours.resize == p.theirs.resize or p.ours.source is not p.theirs.source:
+        return None
+    ours, theirs = p.ours.resize or "no pooling", p.theirs.resize or "no pooling"
+    return f"{ours} of {p.ours.source}, but the reference has {theirs} there"
+
+
+def interleaved_in_one(p: Parting) -> str | None:
+    """A half of the channels goes on (ShuffleNetV2): which of them come from the latest layer shows the shuffle."""
+    if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
+        return None
+    ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
+    for layer, prints in bases(p):
+        mine, reference = (labels(side, prints, p.tolerance) for side in (ours, theirs))
+        if mine == reference or True not in mine + reference:
+            continue
+        ours_period, theirs_period = period(mine), period(reference)
+        if ours_period is None or theirs_period is None:
+            continue
+        if ours_period == theirs_period > 1:
+            return (f"the channels of `{layer}` stand where the reference has the other branch's: "
+                    "the branches are concatenated in another order")
+        if ours_period == 1 and theirs_period > 1:
+            return (f"the channel shuffle is missing: in the reference the channels of `{layer}` alternate with "
+                    f"those of another branch, as after a shuffle with {theirs_period} groups")
+        if theirs_period == 1 and ours_period > 1:
+            return (f"a channel shuffle with {ours_period} groups too many: in the reference the channels of "
+                    f"`{layer}` do not alternate with those of another branch")
+        if ours_period > 1:
+            return f"a channel shuffle with {ours_period} groups, but the reference's has {theirs_period} groups"
+    return None
+
+
+def scale(p: Parting) -> str | None:
+    """The same up to a factor."""
+    if p.mine.shape != p.reference.shape or not p.mine.square().sum() > 0:
+        return None
+    factor = ((p.mine * p.reference).sum() / p.mine.square().sum()).item()
+    if factor and close(p.mine * factor, p.reference, p.tolerance):
+        return f"a scale is missing or wrong: the reference's values are yours times {factor:.4g}"
+    if p.mine.dim() > 2:
+        across = [d for d in range(p.mine.dim()) if d != 1]
+        factors = (p.mine * p.reference).sum(across, keepdim=True) / p.mine.square().sum(across, keepdim=True)
+        factors = factors.nan_to_num(1.0)
+        if close(p.mine * factors, p.reference, p.tolerance):
+            return "a scale is missing or wrong: the reference's values are yours times one factor per channel"
+    return None
+
+
+def shapes(p: Parting) -> str | None:
+    if p.mine.shape == p.reference.shape:
+        return None
+    words = f"{tuple(p.mine.shape)} here, but the reference has {tuple(p.reference.shape)}"
+    return words + (f"; the reference's is {p.theirs}" if p.theirs is not None else "")
+
+
+def formulas(p: Parting) -> str | None:
+    """Whatever the two were found to be."""
+    if p.both:
+        return f"yours is {p.ours}, but the reference's is {p.theirs}"
+    if p.theirs is not None:
+        return f"the reference's is {p.theirs}; yours is something else"
+    return f"yours is {p.ours}; the reference's is something else" if p.ours is not None else None
+
+
+HYPOTHESES = (not_finite, same_channels_elsewhere, scale, squeeze_on_the_wrong_side, activation, shortcut, gate,
+              pooling, interleaved_in_one, shapes, formulas)
+
+
+def cause(p: Parting) -> str:
+    """The first hypothesis that holds, in words."""
+    for hypothesis in HYPOTHESES:
+        words = hypothesis(p)
+        if words:
+            return words
+    return "something without weights differs here, and none of the usual causes explains it"
+
+
+# Channels are recognised by fingerprints: the dot product of each channel with one random vector.
+
+def channel_prints(tensor: Tensor) -> Tensor:
+    """One number per channel of (N, C, ...), the same wherever the channel stands."""
+    rows = tensor.transpose(0, 1).flatten(1)
+    vector = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return rows @ vector
+
+
+def same_print(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
+    """(len(a), len(b)) matrix: which fingerprints are equal."""
+    return (a[:, None] - b[None]).abs() <= 10 * tolerance * max(a.abs().max().item(), b.abs().max().item())
+
+
+def bases(p: Parting) -> list[tuple[str, Tensor]]:
+    """Layer and channel fingerprints of recent outputs of the same spatial size, under each usual activation."""
+    found = []
+    for value in [v for v in p.values[::-1] if v.is_output and v.tensor.dim() > 2][:8]:
+        if value.tensor.shape[2:] == p.mine.shape[2:] and len(value.tensor) == len(p.mine):
+            found += [(value.layer, channel_prints(function(value.tensor)))
+                      for name, (function, *_) in ACTIVATIONS.items() if name not in OVER_CLASSES]
+    return found
+
+
+def matching(theirs: Tensor, ours: Tensor, tolerance: float) -> list[int] | None:
+    """For each channel of theirs, its place in ours, if each has one; prefers the place after the previous one."""
+    equal = same_print(theirs, ours, tolerance)
+    free, order = torch.ones(len(ours), dtype=torch.bool), []
+    for row in equal:
+        places = (row & free).nonzero().flatten().tolist()
+        if not places:
+            return None
+        following = order[-1] + 1 if order else -1
+        order.append(following if following in places else places[0])
+        free[order[-1]] = False
+    return order
+
+
+def shuffled(prints: Tensor, groups: int) -> Tensor:
+    return prints.view(groups, -1).T.flatten()
+
+
+def shuffle_groups(ours: Tensor, theirs: Tensor, known: list[tuple[str, Tensor]],
+                   tolerance: float) -> tuple[int, int] | None:
+    """Groups of the shuffles that lead from one common order to ours and to theirs; 1 is no shuffle."""
+    count = len(ours)
+    divisors = [g for g in range(1, count) if count % g == 0]
+
+    def equal(a, b):
+        return (a - b).abs().max() <= 10 * tolerance * b.abs().max()
+
+    for _, prints in known:
+        if len(prints) == count:
+            mine, reference = (next((g for g in divisors if equal(shuffled(prints, g), side)), None)
+                               for side in (ours, theirs))
+            if mine and reference:
+                return mine, reference
+    for mine, reference in sorted(((a, b) for a in divisors for b in divisors if a != b), key=lambda p: p[0] * p[1]):
+        # A shuffle with count / g groups undoes one with g.
+        if equal(shuffled(shuffled(ours, count // mine), reference), theirs):
+            return mine, reference
+    return None
+
+
+def block_name(p: Parting, start: int, prints: Tensor) -> str:
+    """The layer that a run of channels comes from, else their numbers in the learner's tensor."""
+    for layer, known in bases(p):
+        if same_print(prints, known, p.tolerance).any(1).all():
+            return f"`{layer}`"
+    return f"channels {start} to {start + len(prints) - 1}"
+
+
+def labels(side: Tensor, prints: Tensor, tolerance: float) -> list[bool | None]:
+    """Whether each channel is among `prints`; None for a channel of zeros, which could be anybody's."""
+    silent = side.abs() <= tolerance * side.abs().max()
+    hits = same_print(side, prints, tolerance).any(1)
+    return [None if quiet else hit for quiet, hit in zip(silent.tolist(), hits.tolist(), strict=True)]
+
+
+def period(marks: list[bool | None]) -> int | None:
+    """The smallest g up to half the length such that every g-th mark agrees; None when there is no such g."""
+    for g in range(1, len(marks) // 2 + 1):
+        if all(len({m for m in marks[i::g] if m is not None}) <= 1 for i in range(g)):
+            return g
+    return None

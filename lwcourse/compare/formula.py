@@ -1,0 +1,179 @@
+"""Say how a tensor was made from earlier ones, by trying.
+
+Activations, shortcuts, gates and pooling have no weights and are often plain functions in a
+forward, so they cannot be read off the modules. `explain` finds them by their numbers.
+"""
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Function = Callable[[Tensor], Tensor]
+
+NONE = "no activation"
+ACTIVATIONS: dict[str, tuple[Function, float, float]] = {  # function, bounds of its values; the usual ones first
+    NONE: (lambda x: x, -math.inf, math.inf),
+    "ReLU": (F.relu, 0, math.inf),
+    "ReLU6": (F.relu6, 0, 6),
+    "Hardswish": (F.hardswish, -0.375, math.inf),
+    "SiLU": (F.silu, -0.279, math.inf),
+    "GELU": (F.gelu, -0.17, math.inf),
+    "Sigmoid": (torch.sigmoid, 0, 1),
+    "Hardsigmoid": (F.hardsigmoid, 0, 1),
+    "Tanh": (torch.tanh, -1, 1),
+    "LeakyReLU(0.01)": (partial(F.leaky_relu, negative_slope=0.01), -math.inf, math.inf),
+    "LeakyReLU(0.1)": (partial(F.leaky_relu, negative_slope=0.1), -math.inf, math.inf),
+    "LeakyReLU(0.2)": (partial(F.leaky_relu, negative_slope=0.2), -math.inf, math.inf),
+    "GELU in its tanh form": (partial(F.gelu, approximate="tanh"), -0.171, math.inf),
+    "ELU": (F.elu, -1, math.inf),
+    "SELU": (F.selu, -1.759, math.inf),
+    "Mish": (F.mish, -0.309, math.inf),
+    "Softplus": (F.softplus, 0, math.inf),
+    "Softmax": (partial(torch.softmax, dim=1), 0, 1),
+    "LogSoftmax": (partial(torch.log_softmax, dim=1), -math.inf, 0),
+}
+OVER_CLASSES = ("Softmax", "LogSoftmax")
+GATES = ("Sigmoid", "Hardsigmoid", NONE, "ReLU", "Tanh", "ReLU6")
+WINDOWS = (  # kernel, stride, padding, rounded up
+    (2, 2, 0, False), (3, 2, 1, False), (3, 2, 0, True), (3, 2, 0, False), (3, 1, 1, False), (2, 2, 0, True),
+    (2, 1, 0, False), (4, 4, 0, False), (5, 1, 2, False), (3, 3, 0, False), (5, 2, 2, False))
+ENOUGH = 1 << 14  # elements on which a guess must hold before it is tried on all
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor that both networks have computed, and what to call it."""
+    layer: str          # the learner's name for the layer that it leaves or enters; "" for the input x
+    is_output: bool
+    tensor: Tensor
+
+    def __str__(self) -> str:
+        return f"the {'output' if self.is_output else 'input'} of `{self.layer}`" if self.layer else "the input x"
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """resize(outer(inner(source) + other)); for a gate resize(outer(inner(other) * gate(source)))."""
+    source: Value
+    inner: str = NONE
+    other: Value | None = None
+    gate: str | None = None
+    outer: str = NONE
+    resize: str = ""
+    shrink: Function = staticmethod(lambda x: x)
+
+    def compute(self, channels: Tensor | None) -> Tensor:
+        """The tensor that the formula gives, or only some of its channels."""
+        source, other = (None if v is None else v.tensor if channels is None else v.tensor[:, channels]
+                         for v in (self.source, self.other))
+        inner, outer = ACTIVATIONS[self.inner][0], ACTIVATIONS[self.outer][0]
+        if self.gate is not None:
+            bracket = inner(other) * ACTIVATIONS[self.gate][0](source)
+        else:
+            bracket = inner(source) if other is None else inner(source) + other
+        return self.shrink(outer(bracket))
+
+    def __str__(self) -> str:
+        def apply(name, words):
+            return words if name == NONE else f"{name} of ({words})" if " plus " in words else f"{name} of {words}"
+        if self.gate is not None:
+            words = f"{apply(self.inner, str(self.other))} times {apply(self.gate, str(self.source))}"
+        else:
+            words = apply(self.inner, str(self.source)) + (f" plus {self.other}" if self.other else "")
+        words = apply(self.outer, words)
+        return f"{self.resize} of {words}" if self.resize else words
+
+
+def close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Equal up to `tolerance` of b's largest; shapes may differ in ones, as (N, C) and (N, C, 1, 1) do."""
+    if a.shape != b.shape:
+        if a.numel() != b.numel() or [n for n in a.shape if n > 1] != [n for n in b.shape if n > 1]:
+            return False
+        a = a.reshape(b.shape)
+    return b.numel() == 0 or bool((a - b).abs().max() <= tolerance * b.abs().max())
+
+
+def resizes(shape: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[str, Function]]:
+    """Poolings and upsamplings that take an (N, C, H, W) of `shape` to `target`; "" where nothing is needed."""
+    if shape[:1] != target[:1]:
+        return
+    if shape == target or len(target) == 2 and math.prod(shape) == math.prod(target):
+        yield "", partial(torch.flatten, start_dim=1) if len(target) == 2 else lambda x: x
+    if len(shape) != 4 or shape[:2] != target[:2]:
+        return
+    size, wanted = shape[2:], target[2:]
+    if wanted in ((), (1, 1)) and size != (1, 1):
+        yield "global average pooling", partial(torch.mean, dim=(2, 3))
+        yield "global max pooling", partial(torch.amax, dim=(2, 3))
+    if len(wanted) == 2:
+        yield from _windows(size, wanted)
+        if wanted > size and all(n % m == 0 for n, m in zip(wanted, size, strict=True)):
+            up = partial(F.interpolate, size=wanted)
+            yield "upsampling to the nearest pixel", partial(up, mode="nearest")
+            yield "bilinear upsampling", partial(up, mode="bilinear")
+            yield "bilinear upsampling with align_corners", partial(up, mode="bilinear", align_corners=True)
+
+
+def _windows(size: tuple[int, int], wanted: tuple[int, int]) -> Iterator[tuple[str, Function]]:
+    for kernel, stride, padding, up in WINDOWS:
+        steps = [n + 2 * padding - kernel for n in size]
+        if min(steps) < 0 or tuple((-(-n // stride) if up else n // stride) + 1 for n in steps) != wanted:
+            continue
+        how = f"{kernel}x{kernel}, stride {stride}, padding {padding}" + (", rounded up" if up else "")
+        options = dict(kernel_size=kernel, stride=stride, padding=padding, ceil_mode=up)
+        yield f"max pooling ({how})", partial(F.max_pool2d, **options)
+        yield f"average pooling ({how})", partial(F.avg_pool2d, **options)
+        if padding:
+            yield (f"average pooling ({how}, not counting the padding)",
+                   partial(F.avg_pool2d, count_include_pad=False, **options))
+
+
+def explain(target: Tensor, values: list[Value], tolerance: float) -> Formula | None:
+    """The first formula that gives `target`, from `values` (oldest first), or None.
+
+    Tries one source, then sums with an earlier value, then gates, with the latest values first.
+    """
+    for formula in _formulas(target, values[::-1]):
+        sources = [v.tensor for v in (formula.source, formula.other) if v is not None]
+        channels = _some_channels(target, sources) if formula.inner not in OVER_CLASSES else None
+        try:
+            if channels is not None and not close(formula.compute(channels), target[:, channels], tolerance):
+                continue
+            if close(formula.compute(None), target, tolerance):
+                return formula
+        except RuntimeError:  # shapes that do not combine
+            continue
+    return None
+
+
+def _some_channels(target: Tensor, sources: list[Tensor]) -> Tensor | None:
+    count = target.shape[1] if target.dim() > 1 else 0
+    if any(t.dim() < 2 or t.shape[1] != count for t in sources):
+        return None
+    few = max(1, ENOUGH * count // max(t.numel() for t in (target, *sources)))
+    return None if few >= count else torch.linspace(0, count - 1, few).round().long()
+
+
+def _formulas(target: Tensor, values: list[Value]) -> Iterator[Formula]:
+    low, high, shape = target.min(), target.max(), tuple(target.shape)
+    possible = [name for name, (_, least, most) in ACTIVATIONS.items() if least - 1e-3 <= low and high <= most + 1e-3]
+    inner = [name for name in ACTIVATIONS if name not in OVER_CLASSES]
+    outer = [name for name in inner if name in possible]
+    fitting = [(v, resize, f) for v in values for resize, f in resizes(tuple(v.tensor.shape), shape)]
+    for value, resize, shrink in fitting:
+        for name in possible if target.dim() == 2 and not resize else outer:
+            yield Formula(value, name, resize=resize, shrink=shrink)
+    for source, resize, shrink in [item for item in fitting if item[0].is_output][:4]:
+        others = [v for v in values if v is not source and v.tensor.shape == source.tensor.shape][:40]
+        for other, after, before in product(others, outer, inner):
+            yield Formula(source, before, other, outer=after, resize=resize, shrink=shrink)
+    for source in [v for v in values if v.is_output and v.tensor.shape[:2] == shape[:2]][:2]:
+        for other, resize, shrink in fitting[:12]:
+            if other is not source and source.tensor.dim() == other.tensor.dim():
+                for gate, after, before in product(GATES, outer, inner):
+                    yield Formula(source, before, other, gate, after, resize, shrink)

@@ -1,0 +1,288 @@
+"""Run a copy of a model and watch it: which layers own tensors, in which order they run, what goes in and comes out.
+
+Order is the order of first use. Modules are watched through hooks and parameters through a
+`TorchFunctionMode`, so a block's own `layer_scale`, or the output projection that
+`nn.MultiheadAttention` never calls, has its place in the order too.
+"""
+import contextlib
+import copy
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+# Other names that a layer written by hand may give to the usual four tensors.
+ROLES = {"gamma": "weight", "beta": "bias", "in_proj_weight": "weight", "in_proj_bias": "bias",
+         "moving_mean": "running_mean", "moving_var": "running_var"}
+STATISTICS = ("running_mean", "running_var")
+USUAL = ("weight", "bias", *STATISTICS)
+TORCH_LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm)
+
+
+@dataclass(eq=False)
+class Layer:
+    """Tensors that one module owns and uses together, such as a convolution's weight and bias.
+
+    `tensors` maps a role (weight, bias, running_mean, running_var, or the tensor's own name)
+    to the tensor's name in `module`. `path` is the module's name in the model.
+    A block's own parameter (position table, layer scale) is a layer with `raw` set.
+    """
+    path: str
+    module: nn.Module
+    tensors: dict[str, str]
+    raw: bool = False
+
+    @property
+    def name(self) -> str:
+        if self.raw:
+            return f"{self.path}.{next(iter(self.tensors.values()))}".lstrip(".")
+        return self.path or type(self.module).__name__
+
+    @property
+    def kind(self) -> str:
+        return "Parameter" if self.raw else type(self.module).__name__
+
+    def tensor(self, role: str) -> Tensor:
+        return getattr(self.module, self.tensors[role])
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {role: tuple(self.tensor(role).shape) for role in self.tensors}
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module that owns tensors. Tensors are float64 copies on the CPU; None once dropped."""
+    module: nn.Module
+    time: int
+    inputs: list[Tensor] | None = None
+    outputs: list[Tensor] | None = None
+    plain: list[Tensor] | None = None  # what torch's own layer would return, for a subclass that does more
+    has_inner_calls: bool = False
+    shape: tuple[int, ...] = ()
+    fingerprint: tuple[float, float] = (0.0, 0.0)  # sums of the inputs and of the outputs
+
+
+@dataclass(eq=False)
+class Run:
+    """What one forward pass did. `time` maps a layer to the moment of its first use."""
+    outputs: object = None
+    layers: list[Layer] = field(default_factory=list)
+    time: dict[Layer, int] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    dropouts: list[tuple[float, bool]] = field(default_factory=list)  # (rate, is active) of each dropout call
+
+    def calls_of(self, module: nn.Module) -> list[Call]:
+        return [call for call in self.calls if call.module is module and not call.has_inner_calls]
+
+
+def tensors_in(value) -> list[Tensor]:
+    """Every tensor in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for item in value for t in tensors_in(item)] if isinstance(value, (tuple, list)) else []
+
+
+def owned(module: nn.Module) -> dict[str, str]:
+    """Role -> name of the parameters and running statistics that a module owns itself; weight and bias come first."""
+    names = [n for n, p in module.named_parameters(recurse=False)]
+    names += [n for n, b in module.named_buffers(recurse=False) if ROLES.get(n, n) in STATISTICS]
+    roles = {ROLES.get(name, name): name for name in names}
+    if len(roles) < len(names):  # e.g. both `weight` and `gamma`
+        roles = {name: name for name in names}
+    return {role: roles[role] for role in (*USUAL, *roles) if role in roles}
+
+
+@contextlib.contextmanager
+def nothing_left_behind() -> Iterator[None]:
+    """No gradients, no attention fast path (it skips hooks), and every random state as it was when we leave."""
+    python, numpy, fast = random.getstate(), np.random.get_state(), torch.backends.mha.get_fastpath_enabled()
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.random.fork_rng(gpus), torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def eval_copy(model: nn.Module, who: str, dtype: torch.dtype) -> nn.Module:
+    """A deep copy in eval mode and `dtype`. Raises ValueError, chained, when the model cannot be copied."""
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as error:
+        raise ValueError(f"{who} cannot be copied, so it cannot be examined safely ({error}); "
+                         "does it keep a tensor from an earlier forward pass?") from error
+    twin.to(dtype)
+    twin.eval()
+    return twin
+
+
+class _FirstUse(TorchFunctionMode):
+    """Calls `used(id(tensor), n)` for each tensor that goes into the n-th torch function, and notes every dropout."""
+
+    def __init__(self, used: Callable[[int, int], None], dropouts: list[tuple[float, bool]]):
+        super().__init__()
+        self.used, self.dropouts, self.count = used, dropouts, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if "dropout" in name:
+            given = dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
+            rate = given.get("p", 0.5)
+            if rate > 0:
+                self.dropouts.append((rate, given.get("training", True)))
+        result = func(*args, **kwargs)
+        if tensors_in(result):  # reading a parameter's shape or dtype is no use of it
+            self.count += 1
+            for tensor in tensors_in((args, kwargs)):
+                self.used(id(tensor), self.count)
+        return result
+
+
+def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
+        before: Callable[[Call, tuple], None] | None = None,
+        after: Callable[[Call, tuple, object], object] | None = None) -> Run:
+    """One forward pass of `model`, watched. Call it inside `nothing_left_behind`, on a copy.
+
+    `before(call, args)` and `after(call, args, output)` run around each call of a module that
+    owns tensors; what `after` returns, if not None, replaces the module's output.
+    Raises ValueError, chained, naming `who` and the innermost module when the model cannot run.
+    """
+    seen = Run()
+    names = {module: name for name, module in model.named_modules()}
+    owners = {module: tensors for module in names if (tensors := owned(module))}
+    whole = {m for m in owners if not any(child in owners for child in m.modules() if child is not m)}
+    where: dict[int, tuple[nn.Module, str]] = {}
+    for module, tensors in owners.items():
+        for role, name in tensors.items():
+            where.setdefault(id(getattr(module, name)), (module, role))
+    waiting = {m: dict(tensors) for m, tensors in owners.items()}
+    clock = itertools.count()
+    stack: list[tuple[nn.Module, Call | None]] = []
+    latest: tuple[Layer | None, int] = (None, 0)  # the last layer noted for a block, and the torch function it was in
+
+    def note(module, roles):
+        raw = module not in whole and roles[0] not in USUAL
+        layer = Layer(names[module], module, {role: waiting[module].pop(role) for role in roles}, raw)
+        seen.layers.append(layer)
+        seen.time[layer] = next(clock)
+        return layer
+
+    def used(key, count):
+        nonlocal latest
+        module, role = where.get(key, (None, None))
+        if module is None or role not in waiting[module]:
+            return
+        if module in whole:
+            note(module, list(waiting[module]))
+        elif latest[1] == count and latest[0].module is module:  # used together, so they belong together
+            latest[0].tensors[role] = waiting[module].pop(role)
+        else:
+            latest = note(module, [role]), count
+
+    def enter(module, args, kwargs):
+        call = None
+        if module in owners:
+            for _, outer in stack:
+                if outer is not None:
+                    outer.has_inner_calls = True
+            call = Call(module, next(clock))
+            seen.calls.append(call)
+            if module in whole and waiting[module]:
+                note(module, list(waiting[module]))
+        stack.append((module, call))
+        if call is not None and before is not None:
+            before(call, (args, kwargs))
+
+    def leave(module, args, kwargs, output):
+        _, call = stack.pop()
+        if call is None:
+            return None
+        call.shape = next((tuple(t.shape) for t in tensors_in(output)), ())
+        return after(call, (args, kwargs), output) if after is not None else None
+
+    handles = [m.register_forward_pre_hook(enter, with_kwargs=True, prepend=True) for m in names]
+    handles += [m.register_forward_hook(leave, with_kwargs=True) for m in names]
+    dtype = next(model.parameters()).dtype
+    moved = [x.to(device_of(model), dtype if x.is_floating_point() else x.dtype, copy=True) for x in inputs]
+    try:
+        with _FirstUse(used, seen.dropouts):
+            seen.outputs = model(*moved)
+    except Exception as error:
+        shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
+        inner = stack[-1][0] if stack else model
+        layer = f"`{names[inner]}` ({type(inner).__name__})" if names[inner] else f"its own forward ({type(inner).__name__})"
+        raise ValueError(f"{who} cannot run x of shape {shapes}: {layer} says: {error}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    seen.unused = [f"{names[m]}.{name}".lstrip(".") for m, left in waiting.items() for name in left.values()]
+    return seen
+
+
+def plain_output(module: nn.Module, args: tuple) -> list[Tensor] | None:
+    """What torch's own layer returns where `module` is a subclass with a forward of its own, else None.
+
+    timm's BatchNormAct2d, say, is a BatchNorm2d that also applies the activation.
+    """
+    positional, named = args
+    for base in TORCH_LAYERS:
+        if isinstance(module, base):
+            base = next(c for c in type(module).__mro__ if c.__module__.startswith("torch.nn.modules"))
+            if base.forward is type(module).forward:
+                return None
+            with contextlib.suppress(RuntimeError, TypeError, ValueError):
+                return [base.forward(module, *positional, **named)]
+    return None
+
+
+class Recorder:
+    """Keeps what goes into and comes out of each call; `finish(call)` may look at a call and drop its tensors.
+
+    A tensor is copied when it is seen, because an in-place activation may overwrite it soon after;
+    one that has not changed since (a convolution's output is the next layer's input) is copied once.
+    """
+
+    def __init__(self, finish: Callable[[Call], None] | None = None):
+        self.finish = finish
+        self.recent: deque[tuple[Tensor, int, Tensor]] = deque(maxlen=4)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        for original, version, kept in self.recent:
+            if original is tensor and version == tensor._version:
+                return kept
+        kept = tensor.detach().to("cpu", copy=True).double()
+        self.recent.append((tensor, tensor._version, kept))
+        return kept
+
+    def before(self, call: Call, args: tuple) -> None:
+        call.inputs = [self.keep(t) for t in tensors_in(args)]
+
+    def after(self, call: Call, args: tuple, output: object) -> None:
+        call.outputs = [self.keep(t) for t in tensors_in(output)]
+        plain = plain_output(call.module, args)
+        call.plain = [self.keep(t) for t in plain] if plain else None
+        call.fingerprint = tuple(sum(t.sum().item() for t in side) for side in (call.inputs, call.outputs))
+        if call.has_inner_calls:
+            call.inputs = call.outputs = call.plain = None
+        elif self.finish is not None:
+            self.finish(call)

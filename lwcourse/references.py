@@ -1,0 +1,71 @@
+"""Which network of which package, or which stored output of official code, each network of the course must equal.
+
+The packages are those of the extra `dev`; they are imported when a reference is built.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import nn
+
+
+class Reference(NamedTuple):
+    """`arguments` are those of our factory; `build(num_classes)` makes the network to equal, untrained."""
+    label: str
+    arguments: dict
+    build: Callable[[int], nn.Module]
+
+
+def torchvision_model(name: str, **options) -> Callable[[int], nn.Module]:
+    def build(num_classes: int) -> nn.Module:
+        import torchvision
+        return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    return build
+
+
+def timm_model(name: str, **options) -> Callable[[int], nn.Module]:
+    def build(num_classes: int) -> nn.Module:
+        import timm
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    return build
+
+
+def pytorchcv_model(name: str, **options) -> Callable[[int], nn.Module]:
+    def build(num_classes: int) -> nn.Module:
+        from pytorchcv.model_provider import get_model
+        network = get_model(name, pretrained=False, num_classes=num_classes, **options)
+        network.features.final_pool = nn.AdaptiveAvgPool2d(1)  # theirs fits 224 x 224 only
+        return network
+    return build
+
+
+REFERENCES: dict[str, list[Reference]] = {
+    "mobilenet_v1": [
+        Reference("pytorchcv mobilenet_w1", {}, pytorchcv_model("mobilenet_w1")),
+        Reference("pytorchcv mobilenet_w3d4", {"width": 0.75}, pytorchcv_model("mobilenet_w3d4")),
+        Reference("pytorchcv mobilenet_wd2", {"width": 0.5}, pytorchcv_model("mobilenet_wd2")),
+        Reference("pytorchcv mobilenet_wd4", {"width": 0.25}, pytorchcv_model("mobilenet_wd4")),
+        Reference("timm mobilenetv1_100", {}, timm_model("mobilenetv1_100", act_layer=nn.ReLU)),  # its default is ReLU6
+    ],
+    "mobilenet_v2": [
+        Reference("torchvision mobilenet_v2", {}, torchvision_model("mobilenet_v2")),
+        Reference("torchvision mobilenet_v2", {"width": 0.35}, torchvision_model("mobilenet_v2", width_mult=0.35)),
+        Reference("torchvision mobilenet_v2", {"width": 0.5}, torchvision_model("mobilenet_v2", width_mult=0.5)),
+        Reference("torchvision mobilenet_v2", {"width": 0.75}, torchvision_model("mobilenet_v2", width_mult=0.75)),
+        Reference("torchvision mobilenet_v2", {"width": 1.4}, torchvision_model("mobilenet_v2", width_mult=1.4)),
+        Reference("timm mobilenetv2_100", {}, timm_model("mobilenetv2_100")),
+    ],
+    "mobilenet_v3_large": [
+        Reference("torchvision mobilenet_v3_large", {}, torchvision_model("mobilenet_v3_large")),
+        Reference("timm mobilenetv3_large_100", {}, timm_model("mobilenetv3_large_100", bn_eps=1e-3)),
+        Reference("timm mobilenetv3_large_075", {"width": 0.75}, timm_model("mobilenetv3_large_075", bn_eps=1e-3)),
+    ],
+    "mobilenet_v3_small": [
+        Reference("torchvision mobilenet_v3_small", {}, torchvision_model("mobilenet_v3_small")),
+        Reference("timm mobilenetv3_small_100", {}, timm_model("mobilenetv3_small_100", bn_eps=1e-3)),
+        Reference("timm mobilenetv3_small_075", {"width": 0.75}, timm_model("mobilenetv3_small_075", bn_eps=1e-3)),
+    ],
+}
+
+GOLDEN: dict[str, dict[str, dict]] = {  # our name -> stored file -> our factory's arguments
+    "mobilenext": {"mobilenext_w1.0": {}},
+}

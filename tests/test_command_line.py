@@ -1,0 +1,85 @@
+"""`python -m lwcourse`: each command through its own function, and one through the shell."""
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+import lwcourse as lw
+from lwcourse import __main__ as command_line
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = command_line.main(list(arguments))
+    return code, *capsys.readouterr()
+
+
+def test_list_has_every_network(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0 and all(name in out for name in lw.list_models()) and "mbv3_small" in out
+    code, out, _ = run(capsys, "list", "--family", "MobileNetV1")
+    assert code == 0 and "mobilenet_v1" in out and "mobilenet_v2" not in out
+
+
+def test_show_sets_published_beside_counted(capsys):
+    code, out, _ = run(capsys, "show", "mbv3_small")
+    assert code == 0 and "Searching for MobileNetV3" in out and "https://arxiv.org/abs/1905.02244" in out
+    row = next(line for line in out.splitlines() if line.startswith("width=0.75"))
+    assert row.split() == ["width=0.75", "2", "2.04", "44", "43.40", "65.4"]
+
+
+def test_profile_takes_size_and_width(capsys):
+    code, out, _ = run(capsys, "profile", "mobilenet_v1", "--width", "0.25", "--input-size", "1", "64", "96")
+    counted = lw.profile(lw.create_model("mobilenet_v1", 1000, 1, width=0.25), (1, 64, 96))
+    assert code == 0 and f"{counted.macs:,}" in out and "1x64x96" in out
+
+
+def test_latency_names_its_conditions(capsys):
+    code, out, _ = run(capsys, "latency", "mbv1", "mbv2", "--input-size", "3", "32", "32", "--rounds", "2",
+                       "--threads", "1", "--batch", "2", "--width", "0.25")
+    assert code == 0 and "input 2x3x32x32, cpu, 1 threads, 2 interleaved rounds" in out
+
+
+def test_benchmark_races_equal_networks(capsys):
+    import torch
+
+    from lwcourse.benchmark import report, same_weights
+    ours, theirs, label = same_weights("mbv2")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert label == "torchvision mobilenet_v2" and torch.allclose(ours(x), theirs(x), atol=1e-5)
+    text, _ = report(["mobilenet_v3_small"], batches=(1,), rounds=2, threads=1)
+    assert text.count("torchvision mobilenet_v3_small") == 2 and "channels_last" in text and "geometric mean" in text
+    code, _, err = run(capsys, "benchmark", "mobilenext")
+    assert code == 2 and "only stored outputs" in err
+
+
+def test_errors_are_one_line(capsys):
+    code, out, err = run(capsys, "show", "mobilenet_v9")
+    assert (code, out) == (2, "") and err.startswith("error: there is no model 'mobilenet_v9'; did you mean")
+
+
+def test_check_env_names_what_is_missing(capsys, monkeypatch):
+    assert run(capsys, "check-env")[0] == 0
+    real = command_line.version
+
+    def version(name):
+        if name == "torchinfo":
+            raise PackageNotFoundError(name)
+        return "1.0" if name == "torch" else real(name)
+    monkeypatch.setattr(command_line, "version", version)
+    code, out, _ = run(capsys, "check-env")
+    assert code == 1 and "torch 1.0, but wanted >=2.4 (always needed)" in out
+    assert "the chapters need torch, torchinfo; install with" in out
+
+
+@pytest.mark.parametrize("command", ["exercises", "notebooks", "address", "figures"])
+def test_repository_commands_need_a_checkout(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, command)
+    assert code == 2 and "checkout of the course" in err
+
+
+def test_the_module_runs_from_the_shell():
+    done = subprocess.run([sys.executable, "-m", "lwcourse", "list"], capture_output=True, text=True)
+    assert done.returncode == 0 and "mobilenet_v2" in done.stdout
