@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from lwcourse import models, registry
+from lwcourse.compare import Comparison, compare, transfer_weights
 from lwcourse.latency import Latencies, Roofline, measure_latency, roofline
 from lwcourse.profile import Profile, profile
 from lwcourse.registry import ModelCard, create_model, list_models, model_card
@@ -13,7 +14,6 @@ from lwcourse.registry import ModelCard, create_model, list_models, model_card
 __version__ = version("lwcourse")
 
 _LAZY = {  # name -> module that is imported when the name is first used
-    "compare": "lwcourse.compare", "transfer_weights": "lwcourse.compare", "Comparison": "lwcourse.compare",
     "setup": "lwcourse.session", "pick_device": "lwcourse.train",
     "load_data": "lwcourse.data",
     "fit": "lwcourse.train", "fit_seeds": "lwcourse.train", "evaluate": "lwcourse.train", "History": "lwcourse.train",
@@ -21,8 +21,8 @@ _LAZY = {  # name -> module that is imported when the name is first used
     "viz": "", "widgets": "", "checks": "",
 }
 
-__all__ = ["Latencies", "ModelCard", "Profile", "Roofline", "create_model", "list_models",
-           "measure_latency", "model_card", "models", "profile", "registry", "roofline", *_LAZY]
+__all__ = ["Comparison", "Latencies", "ModelCard", "Profile", "Roofline", "compare", "create_model", "list_models",
+           "measure_latency", "model_card", "models", "profile", "registry", "roofline", "transfer_weights", *_LAZY]
 
 
 def __getattr__(name: str):

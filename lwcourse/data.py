@@ -265,10 +265,10 @@ def _in_memory(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tens
 def _scatter(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Draw each image (N, 1, 8, 8) somewhere on an empty canvas: (N, 1, size, size).
 
-    The side of the digit's square is between 0.5 and 0.9 of the canvas, and the square lies inside it.
+    The side of the digit's square is between 0.6 and 1 times the canvas, and the square lies inside it.
     """
     count = len(images)
-    scale = 0.5 + 0.4 * torch.rand(count, 1, generator=generator)
+    scale = 0.6 + 0.4 * torch.rand(count, 1, generator=generator)
     shift = (1 - scale) * (2 * torch.rand(count, 2, generator=generator) - 1)  # of the centre; canvas is [-1, 1]^2
     theta = torch.zeros(count, 2, 3)                                           # maps canvas to image coordinates
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale[:, 0]

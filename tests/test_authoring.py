@@ -2,6 +2,7 @@ import base64
 import copy
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -283,6 +284,27 @@ def test_sanitising_a_long_line_takes_no_quadratic_time():
     assert _sanitise("A/b+" * 50_000) == "A/b+" * 50_000  # base64: half a minute when a rule starts with \S*
 
 
+def test_nbval_compares_marked_cells_and_the_seconds_are_printed(root, tmp_path):
+    """As the Makefile calls it; CONTRIBUTING.md says what the tags do."""
+    path = write(tmp_path / "a.ipynb", notebook(
+        code("print('took 1.5 s')", "nbval-check-output"), code("print(2)"),
+        code("print(3)", "nbval-check-output"), code("1 / 0", "raises-exception", "nbval-check-output")))
+    run_one(path)
+    nb = read_notebook(path)
+    for cell, stored in zip(nb.cells, ("took 22 s\n", "other\n", "other\n"), strict=False):
+        cell.outputs[0].text = stored
+    write(path, nb)
+    shutil.copy(root / "conftest.py", tmp_path)
+    options = re.search(r"pytest (--nbval-lax .*?) notebooks", (root / "Makefile").read_text(), re.DOTALL)[1]
+    options = options.replace("\\\n", " ").replace("=lwcourse", f"={root}/lwcourse").split()
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *options, "a.ipynb"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    verdicts = re.findall(r"::Cell (\d) (PASSED|FAILED) ", done.stdout)
+    assert verdicts == [("0", "PASSED"), ("1", "PASSED"), ("2", "FAILED"), ("3", "PASSED")], done.stdout
+    assert re.search(r"^ +\d+\.\d  a.ipynb$", done.stdout, re.MULTILINE)
+    assert done.returncode == 1
+
+
 # The address
 
 @pytest.fixture
@@ -435,8 +457,8 @@ def test_make_lab_passes_arguments_on(root):
 
 def test_make_refuses_an_old_python(root, tmp_path):
     old = tmp_path / "python3.9"
-    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c \"import sys; sys.version_info = (3, 9); sys.version = '3.9.1 x'; "
-                   'exec(sys.argv[1])" "$2"\n')
+    claim = "import sys; sys.version_info, sys.version = (3, 9), '3.9.1 of old'; exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{claim}" "$2"\n')
     old.chmod(0o755)
     done = make(root, "lab", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
     assert done.returncode != 0 and "lwcourse needs Python 3.11 or later" in done.stderr and "3.9.1" in done.stderr

@@ -20,7 +20,7 @@ from lwcourse.checks.helpers import (
     compare_modules,
     compare_numbers,
 )
-from lwcourse.layers import ConvBNAct
+from lwcourse.layers import ChannelShuffle, ConvBNAct
 from lwcourse.models.mobilenet_v2 import InvertedResidual
 
 
@@ -241,6 +241,12 @@ class StrideLeftOut(InvertedResidual):
         super().__init__(in_channels, out_channels, 1, expand)
 
 
+class SpareLayer(InvertedResidual):
+    def __init__(self, in_channels, out_channels, stride, expand):
+        super().__init__(in_channels, out_channels, stride, expand)
+        self.spare = nn.Conv2d(8, 8, 1)
+
+
 class Overwrites(InvertedResidual):
     def forward(self, x):
         y = super().forward(x)
@@ -256,7 +262,8 @@ class NoReturn(InvertedResidual):
 @pytest.mark.parametrize("block, words", [
     (NoShortcut, r"NoShortcut\(8, 8, 1, 2\) on an input of shape \(2, 8, 9, 7\): (?s:.*)shortcut"),
     (ActivationLast, "activation|ReLU6"),
-    (StrideLeftOut, r"StrideLeftOut\(8, 12, 2, 2\).*has shape \(1, 12, 9, 7\), not \(1, 12, 5, 4\); look at stride"),
+    (StrideLeftOut, r"StrideLeftOut\(8, 12, 2, 2\) on an input of shape \(1, 8, 9, 7\): (?s:.*)stride"),
+    (SpareLayer, r"the output is right, but there are \d+ parameters, not \d+: some layer is never used"),
     (Overwrites, "overwrites its input"),
     (NoReturn, "the output is NoneType, not a tensor; is the return missing"),
     (lambda *arguments: 3, r"\(8, 8, 1, 2\) gives int, not an nn.Module"),
@@ -267,8 +274,17 @@ def test_different_blocks_are_refused_with_the_cause(block, words):
 
 
 def test_wrong_number_of_channels_is_told():
-    with pytest.raises(CheckFailed, match="number of output channels"):
+    with pytest.raises(CheckFailed, match="(?s)9.*8"):
         compare_modules(ConvBNAct(3, 9, 3), ConvBNAct(3, 8, 3), (1, 3, 6, 6))
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (nn.Identity(), "values are wrong"), (nn.ChannelShuffle(3), "values are wrong"),
+    (nn.Conv2d(6, 6, 1), "there are 42 parameters, but this operation has none")])
+def test_modules_without_weights_are_compared_too(wrong, words):
+    compare_modules(nn.ChannelShuffle(2), ChannelShuffle(2), (1, 6, 3, 3))
+    with pytest.raises(CheckFailed, match=words):
+        compare_modules(wrong, ChannelShuffle(2), (1, 6, 3, 3))
 
 
 # compare_functions and compare_numbers

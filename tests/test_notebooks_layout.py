@@ -48,6 +48,7 @@ def test_every_model_names_its_chapter(root):
 # The rules: a chapter that keeps them all, and one breach each
 
 WORD = "word "
+FOLDED = "<details><summary>Answer</summary>\nyes\n</details>\n"
 
 
 def picture():
@@ -55,18 +56,17 @@ def picture():
 
 
 def good_chapter():
-    folded = "<details><summary>Answer</summary>\nyes\n</details>\n"
     cells = [
         markdown("# Networks\n" + badge(ADDRESS, "notebooks/02_networks.ipynb")),
         code(setup_cell(ADDRESS), "setup"),
         code("import lwcourse as lw\nfrom lwcourse.models.net import Net\n\n%matplotlib inline"),
-        markdown("## Recall\n" + 3 * folded),
+        markdown("## Recall\n" + 3 * FOLDED),
         markdown("![a drawing](../figures/a.png) and [the first chapter](01_first.ipynb#top), [paper](https://a.org)"),
         *(markdown(120 * WORD) for _ in range(18)),
         code("print(1)", "nbval-check-output"),
         *(code("plot()") for _ in range(4)),
         code("1 / 0", "raises-exception", "nbval-check-output"),
-        markdown("## 9 Quiz\n" + 5 * folded + "\n# Next\n"),
+        markdown("## 9 Quiz\n" + 5 * FOLDED + "\n# Next\n"),
     ]
     for number, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         cell.execution_count = number
@@ -88,7 +88,8 @@ def course(tmp_path):
     (root / "lwcourse" / "models").mkdir(parents=True)
     (root / "lwcourse" / "models" / "__init__.py").touch()
     for name, chapter in (("net", "02_networks"), ("other", "01_first")):
-        (root / "lwcourse" / "models" / f"{name}.py").write_text(f'"""A net.\n\nLesson:  notebooks/{chapter}.ipynb\n"""')
+        header = f'"""A net.\n\nLesson:  notebooks/{chapter}.ipynb\n"""'
+        (root / "lwcourse" / "models" / f"{name}.py").write_text(header)
     (root / "figures").mkdir()
     (root / "figures" / "a.png").touch()
     (root / "notebooks" / "01_first.ipynb").touch()
@@ -179,17 +180,17 @@ BREACHES = {
     "widget state": (widget_state, "state of widgets"),
     "widget view": (add_output("plot", WIDGET), "the view of a widget"),
     "no alt text": (replace_source("![a drawing]", "![ ]"), "../figures/a.png has no alt text"),
-    "no alt text in HTML": (replace_source("![a drawing](../figures/a.png)", '<img src="../figures/a.png">'), "alt text"),
+    "no alt text in HTML": (replace_source("![a drawing](../figures/a.png)", '<img src="../figures/a.png">'), "no alt"),
     "missing image": (replace_source("a.png", "b.png"), "no image ../figures/b.png"),
     "missing chapter": (replace_source("01_first", "01_last"), "link 01_last.ipynb#top leads nowhere"),
     "other badge": (replace_source("02_networks.ipynb", "01_first.ipynb"), "no badge"),
     "other address": (replace_source("github/OWNER", "github/SOMEBODY"), "no badge"),
     "edited set-up": (replace_source("--no-deps ", ""), "first code cell"),
     "no import cell": (replace_source("import lwcourse as lw", "import lwcourse"), "import lwcourse as lw"),
-    "model not imported": (replace_source("from lwcourse.models.net import Net", ""), "must import from lwcourse.models.net"),
+    "model not imported": (replace_source("from lwcourse.models.net import Net", ""), "must import from lwcourse.mod"),
     "model of another chapter": (replace_source("models.net", "models.other"), "imports from lwcourse.models.other"),
     "no quiz": (replace_source("Quiz", "Questions"), "no heading has the word Quiz"),
-    "too few answers": (replace_source(3 * "<details><summary>Answer</summary>\nyes\n</details>\n", ""), "Recall has 0"),
+    "too few answers": (replace_source(3 * FOLDED, FOLDED), "Recall has 1"),
     "open details": (replace_source("</details>", ""), "do not pair"),
 }
 

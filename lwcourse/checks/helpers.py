@@ -62,21 +62,26 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     x = torch.randn(shape)
     with torch.no_grad():
         given = x.clone()
-        y = mine(given)
-        expected = reference(x.clone())
+        y = mine(given)  # by itself first, so that an error in it is told with its line
     _refuse_no_tensor(y, label, hint)
     if not torch.equal(given, x):
         fail(f"{label}the block overwrites its input, which its shortcut or another branch may need; "
              "use no in-place operation on it", hint)
-    if y.shape != expected.shape:
-        fail(f"{label}the output has shape {tuple(y.shape)}, not {tuple(expected.shape)}; "
-             f"{_shape_cause(y.shape, expected.shape)}", hint)
+    count, expected = _parameters(mine), _parameters(reference)
+    if expected == 0:
+        if count:
+            fail(f"{label}there are {count:,} parameters, but this operation has none", hint)
+        compare_functions(mine, reference, [(x,)], hint=hint)
+        return
     try:
         result = compare(mine, reference, x)
     except ValueError as error:  # the two cannot be matched layer by layer, and the message says where
         fail(f"{label}{error}", hint)
     if not result.equal:
         fail(f"{label}{result.first_difference}", hint)
+    if count != expected:
+        fail(f"{label}the output is right, but there are {count:,} parameters, not {expected:,}: "
+             "some layer is never used", hint)
 
 
 def compare_functions(mine: Callable[..., Tensor], reference: Callable[..., Tensor], cases: Sequence[tuple],
@@ -141,14 +146,8 @@ def _how_far(got: float, expected: float) -> str:
     return f"{size}, {factor:.3g} times" if factor >= 1.005 else f"{size}, by less than 0.5 %"
 
 
-def _shape_cause(got: torch.Size, expected: torch.Size) -> str:
-    if len(got) != len(expected):
-        return f"it has {len(got)} dimensions, not {len(expected)}"
-    if got[0] != expected[0]:
-        return "the batch has changed size"
-    if got[1] != expected[1]:
-        return "the number of output channels is wrong"
-    return "look at stride and padding"
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _refuse_no_tensor(y: Any, label: str, hint: str) -> None:

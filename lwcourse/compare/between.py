@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Formula, Value, close, explain
+from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Formula, Value, applied, close, explain
 
 Later = list[tuple[str, Tensor | None, Tensor | None]]  # a layer's name, input and output, where they were kept
 
@@ -55,23 +55,31 @@ def same_channels_elsewhere(p: Parting) -> str | None:
     order = matching(theirs, ours, p.tolerance)
     if order is None:
         return None
-    shuffles = shuffle_groups(ours, theirs, bases(p), p.tolerance)
-    if shuffles is not None:
-        mine, reference = shuffles
-        if reference == 1:
-            return f"a channel shuffle with {mine} groups, which the reference does not have"
-        if mine == 1:
-            return f"the channel shuffle is missing: the reference shuffles the channels with {reference} groups"
-        return f"a channel shuffle with {mine} groups, but the reference's has {reference} groups"
+    found = [known_order(p, prints) for prints in (ours, theirs)]
+    if None not in found and found[0][0] != found[1][0]:
+        return other_order(*(", ".join(f"`{layer}`" for layer in layers) for layers, _ in found))
+    groups = [g for _, g in found] if None not in found else relative_shuffle(ours, theirs, p.tolerance)
+    if groups is not None:
+        return other_shuffle(*groups)
     starts = [0] + [i for i in range(1, len(order)) if order[i] != order[i - 1] + 1] + [len(order)]
     blocks = [(order[i], theirs[i:j]) for i, j in zip(starts, starts[1:], strict=False)]
     if len(blocks) > 8:
-        return "the same channels as in the reference, but in another order, which no channel shuffle explains"
+        return alternating(p) or "the same channels as in the reference, but in another order that is no channel shuffle"
     names = {start: block_name(p, start, prints) for start, prints in blocks}
-    mine, reference = (", ".join(names[start] for start in order_of) for order_of in
-                       (sorted(names), [start for start, _ in blocks]))
-    return (f"the branches are concatenated in another order (or called in another order): {mine} in yours, "
+    return other_order(", ".join(names[start] for start in sorted(names)), ", ".join(names.values()))
+
+
+def other_order(mine: str, reference: str) -> str:
+    return (f"the branches are concatenated (or called) in another order: {mine} in yours, "
             f"but {reference} in the reference")
+
+
+def other_shuffle(mine: int, reference: int) -> str:
+    if mine == 1:
+        return f"the channel shuffle is missing: the reference shuffles the channels with {reference} groups"
+    if reference == 1:
+        return f"a channel shuffle with {mine} groups, which the reference does not have"
+    return f"a channel shuffle with {mine} groups, but the reference's has {reference} groups"
 
 
 def squeeze_on_the_wrong_side(p: Parting) -> str | None:
@@ -106,18 +114,19 @@ def activation(p: Parting) -> str | None:
     if (a.source, a.other, a.gate, a.resize) != (b.source, b.other, b.gate, b.resize):
         return None
     if a.other is None:
+        before = f", before {a.resize}" if a.resize else ""
         missing = ": the activation is missing" if a.inner == NONE else ""
-        before = f", before the {a.resize}," if a.resize else ""
-        return f"{a.inner} on {a.source}{before} but the reference has {b.inner} there{missing}".replace(
-            " but", ", but" if not before else " but")
+        return f"{a.inner} on {a.source}{before}, but the reference has {b.inner} there{missing}"
     step = "addition" if a.gate is None else "multiplication"
     if a.inner == b.outer and a.outer == b.inner and NONE in (a.inner, a.outer):
         first, second = ("before", "after") if a.inner != NONE else ("after", "before")
         name = a.inner if a.inner != NONE else a.outer
         other = a.other if a.gate is None else a.source
         return f"{name} {first} the {step} of {other}, but in the reference {second} it"
-    parts = [f"{mine} {place} the {step}, but the reference has {reference} there" for place, mine, reference in
-             (("before", a.inner, b.inner), ("after", a.outer, b.outer)) if mine != reference]
+    main = a.source if a.gate is None else a.other
+    parts = [f"{mine} {place}, but the reference has {reference} there" for place, mine, reference in
+             ((f"on {main} before the {step}", a.inner, b.inner), (f"after the {step}", a.outer, b.outer))
+             if mine != reference]
     return "; ".join(parts)
 
 
@@ -147,7 +156,7 @@ def gate(p: Parting) -> str | None:
         return f"the multiplication is missing: the reference has {b}, yours is {a}"
     if b.gate is None:
         return f"a multiplication too many: yours is {a}, the reference's is {b}"
-    return f"the gate is {a.gate} of {a.source}, but in the reference {b.gate} of {b.source}"
+    return f"the gate is {applied(a.gate, a.source)}, but in the reference {applied(b.gate, b.source)}"
 
 
 def pooling(p: Parting) -> str | None:
@@ -158,12 +167,12 @@ def pooling(p: Parting) -> str | None:
     return f"{ours} of {p.ours.source}, but the reference has {theirs} there"
 
 
-def interleaved_in_one(p: Parting) -> str | None:
+def alternating(p: Parting) -> str | None:
     """A half of the channels goes on (ShuffleNetV2): which of them come from the latest layer shows the shuffle."""
     if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
         return None
     ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
-    for layer, prints in bases(p):
+    for layer, _, prints in bases(p):
         mine, reference = (labels(side, prints, p.tolerance) for side in (ours, theirs))
         if mine == reference or True not in mine + reference:
             continue
@@ -185,18 +194,23 @@ def interleaved_in_one(p: Parting) -> str | None:
 
 
 def scale(p: Parting) -> str | None:
-    """The same up to a factor."""
+    """The same up to one factor."""
     if p.mine.shape != p.reference.shape or not p.mine.square().sum() > 0:
         return None
     factor = ((p.mine * p.reference).sum() / p.mine.square().sum()).item()
     if factor and close(p.mine * factor, p.reference, p.tolerance):
         return f"a scale is missing or wrong: the reference's values are yours times {factor:.4g}"
-    if p.mine.dim() > 2:
-        across = [d for d in range(p.mine.dim()) if d != 1]
-        factors = (p.mine * p.reference).sum(across, keepdim=True) / p.mine.square().sum(across, keepdim=True)
-        factors = factors.nan_to_num(1.0)
-        if close(p.mine * factors, p.reference, p.tolerance):
-            return "a scale is missing or wrong: the reference's values are yours times one factor per channel"
+    return None
+
+
+def channel_scale(p: Parting) -> str | None:
+    """The same up to one factor per channel."""
+    if p.mine.shape != p.reference.shape or p.mine.dim() < 3 or p.mine[:, 0].numel() < 8:
+        return None
+    across = [d for d in range(p.mine.dim()) if d != 1]
+    factors = (p.mine * p.reference).sum(across, keepdim=True) / p.mine.square().sum(across, keepdim=True)
+    if close(p.mine * factors.nan_to_num(1.0), p.reference, p.tolerance):
+        return "a scale is missing or wrong: the reference's values are yours times one factor per channel"
     return None
 
 
@@ -216,8 +230,8 @@ def formulas(p: Parting) -> str | None:
     return f"yours is {p.ours}; the reference's is something else" if p.ours is not None else None
 
 
-HYPOTHESES = (not_finite, same_channels_elsewhere, scale, squeeze_on_the_wrong_side, activation, shortcut, gate,
-              pooling, interleaved_in_one, shapes, formulas)
+HYPOTHESES = (not_finite, same_channels_elsewhere, alternating, scale, squeeze_on_the_wrong_side, activation,
+              shortcut, gate, pooling, channel_scale, shapes, formulas)
 
 
 def cause(p: Parting) -> str:
@@ -243,12 +257,16 @@ def same_print(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
     return (a[:, None] - b[None]).abs() <= 10 * tolerance * max(a.abs().max().item(), b.abs().max().item())
 
 
-def bases(p: Parting) -> list[tuple[str, Tensor]]:
-    """Layer and channel fingerprints of recent outputs of the same spatial size, under each usual activation."""
+def equal_prints(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    return bool((a - b).abs().max() <= 10 * tolerance * b.abs().max())
+
+
+def bases(p: Parting) -> list[tuple[str, str, Tensor]]:
+    """Layer, activation and channel fingerprints of recent outputs of the same spatial size."""
     found = []
     for value in [v for v in p.values[::-1] if v.is_output and v.tensor.dim() > 2][:8]:
         if value.tensor.shape[2:] == p.mine.shape[2:] and len(value.tensor) == len(p.mine):
-            found += [(value.layer, channel_prints(function(value.tensor)))
+            found += [(value.layer, name, channel_prints(function(value.tensor)))
                       for name, (function, *_) in ACTIVATIONS.items() if name not in OVER_CLASSES]
     return found
 
@@ -271,31 +289,37 @@ def shuffled(prints: Tensor, groups: int) -> Tensor:
     return prints.view(groups, -1).T.flatten()
 
 
-def shuffle_groups(ours: Tensor, theirs: Tensor, known: list[tuple[str, Tensor]],
-                   tolerance: float) -> tuple[int, int] | None:
-    """Groups of the shuffles that lead from one common order to ours and to theirs; 1 is no shuffle."""
+def divisors(count: int) -> list[int]:
+    return [g for g in range(1, count) if count % g == 0]
+
+
+def known_order(p: Parting, prints: Tensor) -> tuple[tuple[str, ...], int] | None:
+    """The one or two layers whose channels, concatenated and shuffled, give `prints`; and the groups, 1 for none."""
+    known = bases(p)
+    whole = [((layer,), base) for layer, _, base in known if len(base) == len(prints)]
+    whole += [((a, b), torch.cat([x, y])) for a, function, x in known for b, other, y in known
+              if a != b and function == other and len(x) + len(y) == len(prints)]
+    for layers, base in whole:
+        for groups in divisors(len(prints)):
+            if equal_prints(shuffled(base, groups), prints, p.tolerance):
+                return layers, groups
+    return None
+
+
+def relative_shuffle(ours: Tensor, theirs: Tensor, tolerance: float) -> tuple[int, int] | None:
+    """Groups of the two shuffles, with the fewest groups, that lead from one order to ours and to theirs."""
     count = len(ours)
-    divisors = [g for g in range(1, count) if count % g == 0]
-
-    def equal(a, b):
-        return (a - b).abs().max() <= 10 * tolerance * b.abs().max()
-
-    for _, prints in known:
-        if len(prints) == count:
-            mine, reference = (next((g for g in divisors if equal(shuffled(prints, g), side)), None)
-                               for side in (ours, theirs))
-            if mine and reference:
-                return mine, reference
-    for mine, reference in sorted(((a, b) for a in divisors for b in divisors if a != b), key=lambda p: p[0] * p[1]):
+    pairs = [(a, b) for a in divisors(count) for b in divisors(count) if a != b]
+    for mine, reference in sorted(pairs, key=lambda pair: pair[0] * pair[1]):
         # A shuffle with count / g groups undoes one with g.
-        if equal(shuffled(shuffled(ours, count // mine), reference), theirs):
+        if equal_prints(shuffled(shuffled(ours, count // mine), reference), theirs, tolerance):
             return mine, reference
     return None
 
 
 def block_name(p: Parting, start: int, prints: Tensor) -> str:
     """The layer that a run of channels comes from, else their numbers in the learner's tensor."""
-    for layer, known in bases(p):
+    for layer, _, known in bases(p):
         if same_print(prints, known, p.tolerance).any(1).all():
             return f"`{layer}`"
     return f"channels {start} to {start + len(prints) - 1}"

@@ -42,7 +42,7 @@ GATES = ("Sigmoid", "Hardsigmoid", NONE, "ReLU", "Tanh", "ReLU6")
 WINDOWS = (  # kernel, stride, padding, rounded up
     (2, 2, 0, False), (3, 2, 1, False), (3, 2, 0, True), (3, 2, 0, False), (3, 1, 1, False), (2, 2, 0, True),
     (2, 1, 0, False), (4, 4, 0, False), (5, 1, 2, False), (3, 3, 0, False), (5, 2, 2, False))
-ENOUGH = 1 << 14  # elements on which a guess must hold before it is tried on all
+ENOUGH = 1 << 11  # elements on which a guess must hold before it is tried on all
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +79,17 @@ class Formula:
         return self.shrink(outer(bracket))
 
     def __str__(self) -> str:
-        def apply(name, words):
-            return words if name == NONE else f"{name} of ({words})" if " plus " in words else f"{name} of {words}"
         if self.gate is not None:
-            words = f"{apply(self.inner, str(self.other))} times {apply(self.gate, str(self.source))}"
+            words = f"{applied(self.inner, self.other)} times {applied(self.gate, self.source)}"
         else:
-            words = apply(self.inner, str(self.source)) + (f" plus {self.other}" if self.other else "")
-        words = apply(self.outer, words)
+            words = applied(self.inner, self.source) + (f" plus {self.other}" if self.other else "")
+        words = applied(self.outer, words if self.other is None or self.outer == NONE else f"({words})")
         return f"{self.resize} of {words}" if self.resize else words
+
+
+def applied(name: str, words: object) -> str:
+    """Words for an activation of something."""
+    return str(words) if name == NONE else f"{name} of {words}"
 
 
 def close(a: Tensor, b: Tensor, tolerance: float) -> bool:
@@ -172,8 +175,15 @@ def _formulas(target: Tensor, values: list[Value]) -> Iterator[Formula]:
         others = [v for v in values if v is not source and v.tensor.shape == source.tensor.shape][:40]
         for other, after, before in product(others, outer, inner):
             yield Formula(source, before, other, outer=after, resize=resize, shrink=shrink)
-    for source in [v for v in values if v.is_output and v.tensor.shape[:2] == shape[:2]][:2]:
-        for other, resize, shrink in fitting[:12]:
-            if other is not source and source.tensor.dim() == other.tensor.dim():
-                for gate, after, before in product(GATES, outer, inner):
-                    yield Formula(source, before, other, gate, after, resize, shrink)
+    for source, (other, resize, shrink) in product([v for v in values if v.is_output][:4], fitting[:12]):
+        if _may_gate(source.tensor, other.tensor):
+            for gate, after, before in product(GATES, outer, inner):
+                yield Formula(source, before, other, gate, after, resize, shrink)
+
+
+def _may_gate(gate: Tensor, gated: Tensor) -> bool:
+    """One number per channel, or per pixel."""
+    if gate is gated or gate.dim() != gated.dim() or gate.dim() < 3 or len(gate) != len(gated):
+        return False
+    per_channel = gate.shape[1] == gated.shape[1] and gate[0, 0].numel() == 1
+    return per_channel or gate.shape[1] == 1 and gate.shape[2:] == gated.shape[2:]

@@ -37,6 +37,7 @@ class Layer:
     module: nn.Module
     tensors: dict[str, str]
     raw: bool = False
+    time: int = 0  # of its first use
 
     @property
     def name(self) -> str:
@@ -65,15 +66,18 @@ class Call:
     plain: list[Tensor] | None = None  # what torch's own layer would return, for a subclass that does more
     has_inner_calls: bool = False
     shape: tuple[int, ...] = ()
-    fingerprint: tuple[float, float] = (0.0, 0.0)  # sums of the inputs and of the outputs
+    sizes: tuple[float, float] = (0.0, 0.0)  # sums of absolute values, of the inputs and of the outputs
+
+    def differs(self, other: "Call", tolerance: float) -> bool:
+        """Whether two runs of one network saw different numbers here."""
+        return any(abs(a - b) > tolerance * max(a, b) for a, b in zip(self.sizes, other.sizes, strict=True))
 
 
 @dataclass(eq=False)
 class Run:
-    """What one forward pass did. `time` maps a layer to the moment of its first use."""
+    """What one forward pass did."""
     outputs: object = None
     layers: list[Layer] = field(default_factory=list)
-    time: dict[Layer, int] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     dropouts: list[tuple[float, bool]] = field(default_factory=list)  # (rate, is active) of each dropout call
@@ -182,9 +186,8 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
 
     def note(module, roles):
         raw = module not in whole and roles[0] not in USUAL
-        layer = Layer(names[module], module, {role: waiting[module].pop(role) for role in roles}, raw)
+        layer = Layer(names[module], module, {role: waiting[module].pop(role) for role in roles}, raw, next(clock))
         seen.layers.append(layer)
-        seen.time[layer] = next(clock)
         return layer
 
     def used(key, count):
@@ -230,8 +233,9 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
     except Exception as error:
         shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         inner = stack[-1][0] if stack else model
-        layer = f"`{names[inner]}` ({type(inner).__name__})" if names[inner] else f"its own forward ({type(inner).__name__})"
-        raise ValueError(f"{who} cannot run x of shape {shapes}: {layer} says: {error}") from error
+        layer = f"`{names[inner]}`" if names[inner] else "its own forward"
+        raise ValueError(f"{who} cannot run x of shape {shapes}: {layer} ({type(inner).__name__}) "
+                         f"says: {error}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -281,7 +285,7 @@ class Recorder:
         call.outputs = [self.keep(t) for t in tensors_in(output)]
         plain = plain_output(call.module, args)
         call.plain = [self.keep(t) for t in plain] if plain else None
-        call.fingerprint = tuple(sum(t.sum().item() for t in side) for side in (call.inputs, call.outputs))
+        call.sizes = tuple(sum(t.abs().sum().item() for t in side) for side in (call.inputs, call.outputs))
         if call.has_inner_calls:
             call.inputs = call.outputs = call.plain = None
         elif self.finish is not None:

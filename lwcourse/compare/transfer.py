@@ -136,15 +136,12 @@ def _best_place(pairs: list[Pair], start: int, end: int, side: int) -> tuple[int
         return sum(len(set(parts)) == 1 for parts in zip(*paths, strict=False))
 
     length, first = end - start, start
-    positions = [start]
     while first > 0 and None not in pairs[first - 1] and _slide(pairs, first - 1, first + length - 1, side):
         first -= 1
     best = (shared(first), first)
-    positions = [first]
     while first + length < len(pairs) and None not in pairs[first + length] and _slide(
             pairs, first + length, first, side):
         first += 1
-        positions.append(first)
         best = max(best, (shared(first), first))
     while first > best[1]:
         _slide(pairs, first - 1, first + length - 1, side)
@@ -162,22 +159,31 @@ def _slide(pairs: list[Pair], full: int, empty: int, side: int) -> bool:
     return True
 
 
-def pair_leftovers(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Pair layers that have a twin elsewhere, as when two branches are called in the other order.
+def pair_twins(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Give layers that found no fitting partner a twin elsewhere, as when two branches are called in the other order.
 
-    Returns the pairs, in the reference's order, and those among them that are out of order.
+    Returns the new pairs, in the reference's order, and those of them that are out of order.
     """
-    lonely = [mine for mine, reference in pairs if reference is None]
-    result, moved = [], []
-    for mine, reference in pairs:
-        if mine is None:
-            mine = next((layer for layer in lonely if mismatch(layer, reference) == 0), None)
-            if mine is not None:
-                lonely.remove(mine)
-                moved.append((mine, reference))
-        result.append((mine, reference))
-    taken = {mine for mine, _ in moved}
-    return [pair for pair in result if pair[1] is not None or pair[0] not in taken], moved
+    alone = {layer for pair in pairs if None in pair or not fit(*pair) for layer in pair if layer is not None}
+    free = [layer for layer, _ in pairs if layer in alone]
+    moved = []
+    for _, partner in pairs:
+        twin = next((layer for layer in free if mismatch(layer, partner) == 0), None) if partner in alone else None
+        if twin is not None:
+            free.remove(twin)
+            moved.append((twin, partner))
+    new_partner = {partner: twin for twin, partner in moved}
+    taken = {twin for twin, _ in moved}
+    result: list[Pair] = []
+    for layer, partner in pairs:
+        if layer is not None and layer not in taken and partner in new_partner:
+            result.append((layer, None))
+        keeps = layer if layer not in taken else None
+        if partner is not None:
+            result.append((new_partner.get(partner, keeps), partner))
+        elif keeps is not None:
+            result.append((layer, None))
+    return result, moved
 
 
 def copy_layer(source: Layer, target: Layer) -> None:

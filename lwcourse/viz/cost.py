@@ -121,7 +121,7 @@ def cost_layers(profile: Profile, *, by_stage: bool = False, metrics: Sequence[s
     if highlight is not None and highlight not in bars:
         raise ValueError(f"highlight must name a bar, such as {names[0]!r} or {names[-1]!r}, got {highlight!r}")
     totals = {m.attribute: sum(bar[m.attribute] for bar in bars.values()) for m in chosen}
-    figure, axes = new_figure(7.8, 0.9 + 1.25 * len(chosen), alt=_layers_alt(profile, bars, chosen, totals, by_stage),
+    figure, axes = new_figure(7.8, 1.15 + 1.2 * len(chosen), alt=_layers_alt(profile, bars, chosen, totals, by_stage),
                               rows=len(chosen), sharex=True)
     x = np.arange(len(names))
     for panel, metric in zip(np.atleast_1d(axes), chosen, strict=True):
@@ -177,7 +177,7 @@ def _name_bars(panels: Sequence[Axes], names: Sequence[str]) -> None:
                 panel.axvline(start - 0.5, color=GRID, linewidth=0.8, zorder=0)
     shown: list[int] = []
     for start in reversed(starts):  # the last layers often cost most, so they keep their names
-        if not shown or shown[-1] - start >= len(names) / 48:
+        if not shown or shown[-1] - start >= len(names) / 54:
             shown.append(start)
     panels[-1].set_xticks(shown, [labels[i] for i in shown], rotation=90)
     panels[-1].set_xlabel("from input to output")
@@ -226,8 +226,8 @@ def shape_flow(network: Profile | Stages, *, reference: Profile | Stages | None 
     Raises ValueError when there is nothing to draw, a shape has other dimensions, or the stages
     of `reference` are of another number.
     """
-    boxes = _as_stages(network)
-    others = _as_stages(reference) if reference is not None else None
+    boxes = as_stages(network)
+    others = as_stages(reference) if reference is not None else None
     if others is not None and len(others) != len(boxes):
         raise ValueError(f"reference must have {len(boxes)} stages like the network, got {len(others)}")
     figure, axes = new_figure(8.2, 2.9 + (0.3 if title else 0), alt=_flow_alt(boxes, others))
@@ -237,7 +237,7 @@ def shape_flow(network: Profile | Stages, *, reference: Profile | Stages | None 
     return figure
 
 
-def _as_stages(network: Profile | Stages) -> list[tuple[str, tuple[int, ...]]]:
+def as_stages(network: Profile | Stages) -> list[tuple[str, tuple[int, ...]]]:
     boxes = stages(network) if isinstance(network, Profile) else [(name, tuple(shape)) for name, shape in network]
     if not boxes:
         raise ValueError("nothing to draw: no stage with an output of shape (C, H, W) or (C,)")

@@ -59,10 +59,10 @@ def block_diagrams(modules: Mapping[str, nn.Module], x: Tensor | tuple[Tensor, .
 @themed
 def draw(diagrams: Sequence[Diagram]) -> Figure:
     """A figure with one or more diagrams side by side, tops level."""
-    layouts = [_laid_out(diagram) for diagram in diagrams]
+    layouts = [laid_out(diagram) for diagram in diagrams]
     heading = 26.0
     extents = [extent(diagram, layout) for diagram, layout in zip(diagrams, layouts, strict=True)]
-    widths = [max(end - start, _text_width(diagram.title, HEADING, bold=True))
+    widths = [max(end - start, text_width(diagram.title, HEADING, bold=True))
               for diagram, (start, end) in zip(diagrams, extents, strict=True)]
     width = sum(widths) + 2 * MARGIN * len(diagrams)
     height = max(layout.height for layout in layouts) + heading + 2 * MARGIN
@@ -84,14 +84,17 @@ def blank_axes(figure: Figure, width: float, height: float) -> Axes:
     return axes
 
 
-def _laid_out(diagram: Diagram, gap: float = GAP) -> Layout:
+def laid_out(diagram: Diagram, gap: float = GAP) -> Layout:
+    """`layout.arrange` with boxes as large as their words, and `gap` points from layer to layer."""
     return arrange(diagram, {node.name: _size(node) for node in diagram.nodes}, gap)
 
 
 def draw_layout(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: float) -> None:
     """Draw a laid-out diagram into axes in points, its top left corner at (left, top)."""
     for route in layout.routes:
-        _draw_arrow(axes, diagram, layout, route.moved(left, top), left, top)
+        path = arrow_path(route.moved(left, top), layout.boxes[route.edge.target].moved(left, top))
+        axes.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>,head_length=5,head_width=2.6", mutation_scale=1,
+                                       color=theme.INK, linewidth=1.3, joinstyle="miter", label="arrow", zorder=2))
     for node in diagram.nodes:
         _draw_node(axes, node, layout.boxes[node.name].moved(left, top))
     for text, x, y, align in _labels(diagram, layout):
@@ -99,13 +102,7 @@ def draw_layout(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: 
                   bbox={"boxstyle": "square,pad=0.1", "facecolor": theme.CARD, "edgecolor": "none"}, zorder=4)
 
 
-def tint(colour: str, strength: float) -> tuple[float, float, float]:
-    """`colour` mixed into the card; strength 0 is the card, 1 the colour."""
-    return tuple(strength * int(colour[i:i + 2], 16) / 255 + (1 - strength) * int(theme.CARD[i:i + 2], 16) / 255
-                 for i in (1, 3, 5))
-
-
-def _text_width(text: str, size: float, bold: bool = False) -> float:
+def text_width(text: str, size: float, bold: bool = False) -> float:
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
@@ -114,22 +111,21 @@ def _size(node: Node) -> tuple[float, float]:
     """The width and height, in points, that a node's text needs."""
     if is_symbol(node):
         return DISC, DISC
-    width = max([_text_width(node.title, TITLE, bold=True), *(_text_width(text, CAPTION) for text in node.captions)])
+    width = max([text_width(node.title, TITLE, bold=True), *(text_width(text, CAPTION) for text in node.captions)])
     height = TITLE_LINE + CAPTION_LINE * len(node.captions)
     return width + 2 * PADDING, height + (4.0 if is_bar(node) or node.kind in ("input", "output") else 9.0)
 
 
 def _draw_node(axes: Axes, node: Node, box: Box) -> None:
-    colour = COLOURS[node.kind]
+    end = node.kind in ("input", "output")
     if is_symbol(node):
-        shape = Circle((box.x, box.y), box.width / 2, facecolor=tint(colour, 0.15), edgecolor=colour, linewidth=1.3)
+        shape = Circle((box.x, box.y), box.width / 2)
     else:
-        end = node.kind in ("input", "output")
         shape = FancyBboxPatch((box.left, box.top), box.width, box.height,
-                               boxstyle=f"round,pad=0,rounding_size={box.height / 2 if end else 5}",
-                               facecolor=tint(colour, 0.0 if end else 0.06 if is_bar(node) else 0.22),
-                               edgecolor=colour, linewidth=1.0 if end else 1.3)
-    shape.set(label=f"box {node.name}", zorder=3)
+                               boxstyle=f"round,pad=0,rounding_size={box.height / 2 if end else 5}")
+    strength = 0.0 if end else 0.06 if is_bar(node) else 0.22
+    shape.set(facecolor=theme.tint(COLOURS[node.kind], strength), edgecolor=theme.shade(COLOURS[node.kind]),
+              linewidth=1.0 if end else 1.3, label=f"box {node.name}", zorder=3)
     axes.add_patch(shape)
     total = TITLE_LINE + CAPTION_LINE * len(node.captions)
     y = box.y - total / 2 + TITLE_LINE / 2
@@ -141,8 +137,10 @@ def _draw_node(axes: Axes, node: Node, box: Box) -> None:
                   zorder=5)
 
 
-def _draw_arrow(axes: Axes, diagram: Diagram, layout: Layout, route: Route, left: float, top: float) -> None:
-    points, codes = [route.pieces[0][:2], (route.pieces[0][0], route.pieces[0][2])], [Path.MOVETO, Path.LINETO]
+def arrow_path(route: Route, target: Box) -> Path:
+    """The line of an arrow: upright in each layer, curved between layers."""
+    x, start, end = route.pieces[0]
+    points, codes = [(x, start), (x, end)], [Path.MOVETO, Path.LINETO]
     for i, (x, start, end) in enumerate(route.pieces[1:], start=1):
         last = i == len(route.pieces) - 1
         if x != points[-1][0]:
@@ -151,16 +149,13 @@ def _draw_arrow(axes: Axes, diagram: Diagram, layout: Layout, route: Route, left
             points += [(points[-1][0], middle), (x, middle), (x, foot)]
             codes += [Path.CURVE4] * 3
         if last and route.entry != "top":  # round the corner into the disc's side
-            target = layout.boxes[route.edge.target].moved(left, top)
             side, towards = (target.left, 1) if route.entry == "left" else (target.right, -1)
             points += [(x, end - CORNER), (x, end), (x + CORNER * towards, end), (side, end)]
             codes += [Path.LINETO, Path.CURVE3, Path.CURVE3, Path.LINETO]
         else:
             points.append((x, end))
             codes.append(Path.LINETO)
-    axes.add_patch(FancyArrowPatch(path=Path(points, codes), arrowstyle="-|>,head_length=5,head_width=2.6",
-                                   mutation_scale=1, color=theme.INK, linewidth=1.3, joinstyle="miter",
-                                   label=f"arrow {route.edge.source} {route.edge.target}", zorder=2))
+    return Path(points, codes)
 
 
 def _labels(diagram: Diagram, layout: Layout) -> list[tuple[str, float, float, str]]:
@@ -174,24 +169,24 @@ def _labels(diagram: Diagram, layout: Layout) -> list[tuple[str, float, float, s
         if is_bar(node):  # its pieces leave side by side
             seen = {f"{route.edge.shape} {i}": [route] for routes in seen.values() for i, route in enumerate(routes)}
         for routes in filter(lambda routes: routes[0].edge.shape, seen.values()):  # a tuple has no one shape
-            labels.append((routes[0].edge.shape, *_label_place(routes)))
+            labels.append((routes[0].edge.shape, *_label_place(routes, layout.gap)))
     return labels
 
 
-def _label_place(routes: Sequence[Route]) -> tuple[float, float, str]:
+def _label_place(routes: Sequence[Route], gap: float) -> tuple[float, float, str]:
     """(x, y, alignment) of the shape that `routes` from one box share: where no other of them runs."""
     x, _, foot = routes[0].pieces[0]
     if routes[0].stem:
         return x + 5, foot - 0.4 * STEM, "left"
     turns_right = any(route.pieces[1][0] > x for route in routes)
-    return x - 5 if turns_right else x + 5, foot + 0.42 * GAP, "right" if turns_right else "left"
+    return x - 5 if turns_right else x + 5, foot + 0.42 * gap, "right" if turns_right else "left"
 
 
 def extent(diagram: Diagram, layout: Layout) -> tuple[float, float]:
     """The leftmost and rightmost x of boxes, arrows and labels."""
     left, right = 0.0, layout.width
     for text, x, _, align in _labels(diagram, layout):
-        width = _text_width(text, SHAPE) + 2
+        width = text_width(text, SHAPE) + 2
         start = x if align == "left" else x - width
         left, right = min(left, start), max(right, start + width)
     return left, right

@@ -122,10 +122,9 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if super().is_leaf_module(m, module_qualified_name):
-            return True
-        has_parts = m is self.root.block or next(m.children(), None) is not None or next(m.parameters(recurse=False), None) is not None
-        return not (self.open_all or has_parts)
+        bare = next(m.children(), None) is None and next(m.parameters(), None) is None
+        may_stay_closed = bare and m is not self.root.block and not self.open_all
+        return may_stay_closed or super().is_leaf_module(m, module_qualified_name)
 
     def create_node(self, kind, target, args, kwargs, name=None, type_expr=None) -> fx.Node:
         node = super().create_node(kind, target, args, kwargs, name, type_expr)
@@ -188,6 +187,9 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], detail: str) -> dict[
     """The operations that reach from `inputs` to the outputs, unfused, in order of execution."""
     name = type(module).__name__
     root = _Root(copy.deepcopy(module)).eval()
+    for part in root.modules():  # the copy's hooks are the reader's own functions: they must not see this run
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
     with torch.no_grad():
         try:
             root([value.clone() for value in inputs])

@@ -3,6 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import cos, log10, pi, sin
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as MatplotlibFigure
@@ -10,7 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from lwcourse.viz.theme import CARD, MUTED
 
@@ -60,20 +60,20 @@ def place_labels(axes: Axes, points: Sequence[Point], names: Sequence[str], *, l
                  size: float = 9) -> list[Annotation]:
     """Write each name beside its point, where it covers no other name, no point and not the `line`.
 
-    Points, and the corners of the line, whose pieces must be parallel to an axis, are in data
-    coordinates. Places are tried near to far, eight directions each; a far one gets a thin line
-    to its point. When all are taken the one that overlaps least is used. The figure's layout is
-    fixed by this call, so it comes last, when limits and other labels stand.
+    Points, and the corners of the line, are in data coordinates. Places are tried near to far,
+    eight directions each; a far one gets a thin line to its point. When all are taken the one that
+    overlaps least is used. The figure's layout is fixed by this call, so it comes last, when limits
+    and other labels stand.
     """
     figure = axes.figure
     figure.draw_without_rendering()  # only now are sizes in pixels known
     figure.set_layout_engine("none")
     pixel = figure.dpi / 72
-    frame = axes.get_window_extent()
-    centres = [tuple(axes.transData.transform(point)) for point in points]
-    corners = [tuple(axes.transData.transform(corner)) for corner in line]
-    taken = [_around(centre, centre, 5 * pixel) for centre in centres]
-    taken += [_around(*ends, 2 * pixel) for ends in pairwise(corners)]
+    frame = np.array(axes.get_window_extent().extents)
+    centres = [axes.transData.transform(point) for point in points]
+    corners = [axes.transData.transform(corner) for corner in line]
+    taken = [_box(centre, 10 * pixel, 10 * pixel) for centre in centres]
+    taken += [_box(spot, 3 * pixel, 3 * pixel) for ends in pairwise(corners) for spot in _along(*ends, 5 * pixel)]
     notes = {}
     for i in sorted(range(len(points)), key=lambda i: _nearest(centres, i)):  # where it is crowded, while there is room
         note = axes.annotate(names[i], points[i], xytext=(0, 0), textcoords="offset points", fontsize=size, zorder=4,
@@ -82,12 +82,12 @@ def place_labels(axes: Axes, points: Sequence[Point], names: Sequence[str], *, l
         box = note.get_window_extent()
         places = [_Place(centres[i], box.width, box.height, gap * pixel, angle, gap > NEAR)
                   for gap in (NEAR, 16, 26, 38, 52) for angle in _ANGLES]
-        others = taken[:i] + taken[i + 1:]
+        others = np.array(taken[:i] + taken[i + 1:]).reshape(-1, 4)
         place = min(places, key=lambda place: place.cost(others, frame))  # the first, that is nearest, of equals
-        note.set_position((place.dx / pixel, place.dy / pixel))
+        note.set_position(place.offset / pixel)
         if place.is_far:
-            axes.annotate("", points[i], xytext=(place.end[0] / pixel, place.end[1] / pixel), zorder=1.5,
-                          textcoords="offset points", annotation_clip=False,
+            axes.annotate("", points[i], xytext=place.end / pixel, zorder=1.5, textcoords="offset points",
+                          annotation_clip=False,
                           arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4})
         taken += [place.box, *place.leader]
         notes[i] = note
@@ -101,35 +101,41 @@ _ANGLES = (0, pi, pi / 2, -pi / 2, pi / 4, -pi / 4, 3 * pi / 4, -3 * pi / 4)
 class _Place:
     """One place for a label, in pixels: its box, the end of the line to its point, and small boxes along that line."""
 
-    def __init__(self, centre: Point, width: float, height: float, gap: float, angle: float, is_far: bool):
-        self.dx, self.dy, self.is_far = cos(angle) * (gap + width / 2), sin(angle) * (gap + height / 2), is_far
-        x, y = centre
-        self.box = Bbox.from_bounds(x + self.dx - width / 2, y + self.dy - height / 2, width, height)
-        self.end = (min(max(x, self.box.x0), self.box.x1) - x, min(max(y, self.box.y0), self.box.y1) - y)
-        along = [(x + t / 20 * self.end[0], y + t / 20 * self.end[1]) for t in range(2, 20)] if is_far else []
-        self.leader = [_around(spot, spot, 1) for spot in along]
+    def __init__(self, centre: np.ndarray, width: float, height: float, gap: float, angle: float, is_far: bool):
+        self.is_far = is_far
+        self.offset = np.array([cos(angle) * (gap + width / 2), sin(angle) * (gap + height / 2)])
+        self.box = _box(centre + self.offset, width, height)
+        self.end = np.clip(centre, self.box[:2], self.box[2:]) - centre
+        self.leader = [_box(spot, 2, 2) for spot in _along(centre + 0.1 * self.end, centre + 0.95 * self.end, 4)
+                       ] if is_far else []
 
-    def cost(self, taken: Sequence[Bbox], frame: Bbox) -> float:
+    def cost(self, taken: np.ndarray, frame: np.ndarray) -> float:
         """Square pixels that overlap with what is there, dearer outside of the frame."""
-        outside = self.box.width * self.box.height - _overlap(self.box, frame)
-        crossed = sum(_overlap(spot, other) for spot in self.leader for other in taken)
-        return 4 * outside + sum(_overlap(self.box, other) for other in taken) + 10 * crossed
+        boxes = self.box[None]
+        outside = np.prod(self.box[2:] - self.box[:2]) - _overlap(boxes, frame[None])
+        crossed = _overlap(np.array(self.leader), taken) if self.leader else 0.0
+        return 4 * outside + _overlap(boxes, taken) + 10 * crossed
 
 
-def _around(a: Point, b: Point, margin: float) -> Bbox:
-    return Bbox([[min(a[0], b[0]) - margin, min(a[1], b[1]) - margin],
-                 [max(a[0], b[0]) + margin, max(a[1], b[1]) + margin]])
+def _box(centre: np.ndarray, width: float, height: float) -> np.ndarray:
+    """(x0, y0, x1, y1)"""
+    half = np.array([width / 2, height / 2])
+    return np.concatenate([centre - half, centre + half])
 
 
-def _overlap(a: Bbox, b: Bbox) -> float:
-    width = min(a.x1, b.x1) - max(a.x0, b.x0)
-    height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return width * height if width > 0 and height > 0 else 0.0
+def _along(a: np.ndarray, b: np.ndarray, step: float) -> np.ndarray:
+    """Points from a to b, about `step` apart: (n, 2)."""
+    return np.linspace(a, b, max(2, int(np.hypot(*(b - a)) / step)))
 
 
-def _nearest(centres: Sequence[Point], i: int) -> float:
-    x, y = centres[i]
-    return min(((x - u) ** 2 + (y - v) ** 2 for j, (u, v) in enumerate(centres) if j != i), default=0.0)
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """The area that boxes (n, 4) and (m, 4) share, summed over pairs."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    return float(sides.clip(0).prod(-1).sum())
+
+
+def _nearest(centres: Sequence[np.ndarray], i: int) -> float:
+    return min((float(np.hypot(*(centres[i] - other))) for j, other in enumerate(centres) if j != i), default=0.0)
 
 
 def log_limits(values: Iterable[float], margin: float = 1.6) -> tuple[float, float]:

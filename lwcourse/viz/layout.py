@@ -65,11 +65,12 @@ class Route:
 
 @dataclass(frozen=True)
 class Layout:
-    """Boxes by node name, the arrows' ways, and the size of the whole, in points."""
+    """Boxes by node name, the arrows' ways, the size of the whole, and the gap between layers, in points."""
     boxes: Mapping[str, Box]
     routes: tuple[Route, ...]
     width: float
     height: float
+    gap: float
 
 
 def is_symbol(node: Node) -> bool:
@@ -103,7 +104,7 @@ def arrange(diagram: Diagram, sizes: Mapping[str, tuple[float, float]], gap: flo
     left = min([box.left for box in boxes.values()] + [x for route in routes for x, _, _ in route.pieces])
     right = max([box.right for box in boxes.values()] + [x for route in routes for x, _, _ in route.pieces])
     return Layout({name: box.moved(-left, 0.0) for name, box in boxes.items()},
-                  tuple(route.moved(-left, 0.0) for route in routes), right - left, y - gap)
+                  tuple(route.moved(-left, 0.0) for route in routes), right - left, y - gap, gap)
 
 
 class _Lanes:

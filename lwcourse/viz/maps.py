@@ -92,7 +92,7 @@ def _grid(count: int, columns: int | None, alt: str, *, titled: bool, bar: bool 
     side = min(7.4 / columns, 2.2)
     figure, axes = new_figure(side * columns + (0.9 if bar else 0.2), rows * (side * aspect + 0.22 * titled) + 0.2,
                               alt=alt, rows=rows, columns=columns)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02, rect=(0.01, 0.01, 0.98, 0.98))
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02, rect=(0.01, 0.02, 0.98, 0.96))
     panels = list(np.atleast_1d(axes).flat)
     for axes in panels[count:]:
         axes.set_axis_off()

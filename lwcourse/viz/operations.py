@@ -21,9 +21,11 @@ TITLES = {  # family -> name of the class or function, lower case, without under
     "activation": {
         "relu": "ReLU", "relu6": "ReLU6", "leakyrelu": "LeakyReLU", "prelu": "PReLU", "elu": "ELU", "celu": "CELU",
         "selu": "SELU", "gelu": "GELU", "silu": "SiLU", "mish": "Mish", "tanh": "tanh", "hardtanh": "hardtanh",
-        "hardswish": "h-swish", "hswish": "h-swish", "swish": "SiLU", "softplus": "softplus", "glu": "GLU", "clamp": "clamp",
+        "hardswish": "h-swish", "hswish": "h-swish", "swish": "SiLU", "softplus": "softplus", "glu": "GLU",
+        "clamp": "clamp",
     },
-    "gate": {"sigmoid": "sigmoid", "hardsigmoid": "h-sigmoid", "hsigmoid": "h-sigmoid", "softmax": "softmax"},  # results lie in [0, 1]
+    "gate": {  # results lie between 0 and 1
+        "sigmoid": "sigmoid", "hardsigmoid": "h-sigmoid", "hsigmoid": "h-sigmoid", "softmax": "softmax"},
     "norm": {"batchnorm": "BN", "syncbatchnorm": "BN", "layernorm": "LayerNorm", "groupnorm": "GroupNorm",
              "instancenorm": "InstanceNorm", "rmsnorm": "RMSNorm", "localresponsenorm": "LRN"},
     "dropout": {"dropout": "dropout", "alphadropout": "dropout", "droppath": "drop path",

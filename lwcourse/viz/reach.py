@@ -1,5 +1,6 @@
 """Which inputs an output reads, found by trying: the receptive field in space, and the connections of channels."""
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -8,20 +9,20 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from lwcourse.profile import eval_mode
 from lwcourse.viz.theme import CARD, GRID, PALETTE, Figure, new_figure, themed
 
-EFFECTIVE = 1 - 0.9545  # share of the peak from which Luo et al. count a pixel as read (sec. 3.1)
+EFFECTIVE = 1 - 0.9545  # share of the peak from which Luo et al. count a pixel as read
 
 
 def centre_gradient(module: nn.Module, x_size: Sequence[int], *, samples: int = 16, seed: int = 0) -> Tensor:
     """How strongly the output at the centre depends on each input pixel: (H, W), largest value 1.
 
     The mean over `samples` random inputs of size `x_size` (C, H, W) of |d y / d x|, where y is the
-    output (N, C', H', W') at (H' // 2, W' // 2), all channels added; in eval mode, on the device and
-    in the dtype of the module, which is afterwards as before. Exactly zero where nothing is read.
+    output (N, C', H', W') at (H' // 2, W' // 2), all channels added, in eval mode; exactly zero where
+    nothing is read. Works on a copy in float64, so that the module stays as it is and the small
+    gradients at the rim of a deep stack stay apart from zero.
     Luo et al. 2016, https://arxiv.org/abs/1701.04128. Raises ValueError when the module cannot run
-    the input, its output has no pixels, or does not depend on the input.
+    the input, or its output has no pixels or does not depend on the input.
     """
     x_size = tuple(x_size)
     if len(x_size) != 3 or min(x_size) < 1:
@@ -30,31 +31,32 @@ def centre_gradient(module: nn.Module, x_size: Sequence[int], *, samples: int = 
         raise ValueError(f"samples must be at least 1, got {samples}")
     total = torch.zeros(x_size[1:], dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    with eval_mode(module), torch.enable_grad():
+    module = _copy_in_double(module)
+    with torch.enable_grad():
         for _ in range(samples):
-            x = _like_parameters(module, torch.randn(1, *x_size, generator=generator)).requires_grad_()
+            x = torch.randn(1, *x_size, generator=generator, dtype=torch.float64).requires_grad_()
             y = _run(module, x)
-            if not y.requires_grad:
-                raise ValueError("the output does not depend on the input by a gradient")
-            centre = y[0, :, y.shape[2] // 2, y.shape[3] // 2]
-            gradient, = torch.autograd.grad(centre.sum(), x, allow_unused=True)
+            centre = y[0, :, y.shape[2] // 2, y.shape[3] // 2].sum()
+            gradient = torch.autograd.grad(centre, x, allow_unused=True)[0] if centre.requires_grad else None
             if gradient is not None:
-                total += gradient[0].abs().sum(0).double().cpu()
+                total += gradient[0].abs().sum(0)
     if not total.any():
-        raise ValueError("the centre of the output does not depend on the input")
+        raise ValueError("the centre of the output does not depend on the input by a gradient")
     return total / total.max()
 
 
-def _like_parameters(module: nn.Module, x: Tensor) -> Tensor:
-    weight = next((p for p in module.parameters() if p.is_floating_point()), x)
-    return x.to(weight.device, weight.dtype)
+def _copy_in_double(module: nn.Module) -> nn.Module:
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    return deepcopy(module).to("cpu", torch.float64).eval()
 
 
 def _run(module: nn.Module, x: Tensor) -> Tensor:
+    size = tuple(x.shape[1:])
     try:
         y = module(x)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ValueError(f"{type(module).__name__} cannot run an input of size {tuple(x.shape[1:])}: {error}") from error
+        raise ValueError(f"{type(module).__name__} cannot run an input of size {size}: {error}") from error
     if not isinstance(y, Tensor) or y.ndim != 4:
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"the output must be a feature map (N, C, H, W), got {got}; take the part before the pooling")
@@ -82,7 +84,7 @@ def receptive_field(module: nn.Module, x_size: Sequence[int], *, samples: int = 
     figure, axes = new_figure(6.6, tall, alt=(
         f"{name}, heat map over {field.shape[0]} × {field.shape[1]} input pixels: the theoretical field is {height} × "
         f"{width} pixels{border}; the effective one is about {side:.1f} pixels wide."))
-    picture = axes.imshow(100 * field, vmin=0, vmax=100)
+    picture = axes.imshow(100 * field.numpy(), vmin=0, vmax=100)
     axes.grid(visible=False)
     axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=PALETTE["orange"],
                              linestyle=(0, (4, 2)), linewidth=2.2, clip_on=False))
@@ -99,25 +101,25 @@ def channel_connections(module: nn.Module, in_channels: int, *, size: int = 16, 
     """Which output channel reads which input channel: booleans (out_channels, in_channels).
 
     Each input channel is replaced by other random numbers in turn, and outputs that change read
-    it: true of any module that maps (N, in_channels, size, size) to (N, C, H, W), whatever it does
-    inside. In eval mode; the module is afterwards as before. Raises ValueError when `in_channels`
-    or `size` is below 1, or the module cannot run such an input.
+    it: this holds for any module that maps (N, in_channels, size, size) to (N, C, H, W),
+    whatever it does inside. Works on a copy in float64 and eval mode. Raises ValueError when
+    `in_channels` or `size` is below 1, or the module cannot run such an input.
     """
     if in_channels < 1 or size < 1:
         raise ValueError(f"in_channels and size must be at least 1, got {in_channels} and {size}")
     generator = torch.Generator().manual_seed(seed)
-    base = torch.randn(1, in_channels, size, size, generator=generator)
-    other = torch.randn(1, in_channels, size, size, generator=generator)
-    rows = []
-    with eval_mode(module), torch.no_grad():
-        before = _run(module, _like_parameters(module, base)).double()
-        noise = 1e-5 * before.abs().max()  # of float32, when a sum is taken in another order
+    shape = (1, in_channels, size, size)
+    base, other = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    module = _copy_in_double(module)
+    columns = []
+    with torch.no_grad():
+        before = _run(module, base)
+        rounding = 1e-12 * before.abs().max()  # sums may be taken in another order
         for channel in range(in_channels):
             x = base.clone()
             x[:, channel] = other[:, channel]
-            change = _run(module, _like_parameters(module, x)).double() - before
-            rows.append((change.abs().amax((0, 2, 3)) > noise).cpu())
-    return torch.stack(rows, dim=1)
+            columns.append((_run(module, x) - before).abs().amax((0, 2, 3)) > rounding)
+    return torch.stack(columns, dim=1)
 
 
 @themed
@@ -131,8 +133,9 @@ def connectivity(module: nn.Module, in_channels: int, *, size: int = 16, pixels:
     matrix = channel_connections(module, in_channels, size=size).numpy()
     outputs, count = len(matrix), int(matrix.sum())
     name = title or "Connections"
-    alt = (f"{name}: matrix of {outputs} output by {in_channels} input channels; {count:,} of {matrix.size:,} pairs are "
-           f"connected, {int(matrix.sum(1).min())} to {int(matrix.sum(1).max())} inputs an output.")
+    fewest, most = int(matrix.sum(1).min()), int(matrix.sum(1).max())
+    alt = (f"{name}: matrix of {outputs} output by {in_channels} input channels; {count:,} of {matrix.size:,} pairs "
+           f"are connected, {fewest if fewest == most else f'{fewest} to {most}'} inputs an output.")
     figure, axes = new_figure(7.6 if pixels else 5.0, 4.0, columns=2 if pixels else 1, alt=alt)
     panels = np.atleast_1d(axes)
     _matrix(panels[0], matrix, f"{count:,} of {matrix.size:,} channel pairs")
@@ -152,7 +155,7 @@ def _matrix(axes: Axes, cells: np.ndarray, title: str) -> None:
     axes.imshow(cells, cmap=ListedColormap([CARD, PALETTE["blue"]]), vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
     for axis, length in ((axes.xaxis, columns), (axes.yaxis, rows)):
-        axis.get_major_locator().set_params(integer=True)
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if length <= 32:
             axis.set_ticks(np.arange(length - 1) + 0.5, minor=True)
             axis.grid(which="minor", visible=True, color=GRID, linewidth=0.8)

@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 import matplotlib
+import matplotlib.colors
 from cycler import cycler
 from matplotlib.figure import Figure as MatplotlibFigure
 
@@ -79,6 +80,21 @@ STYLE = {
 }
 
 
+def tint(colour: str, strength: float) -> tuple[float, float, float]:
+    """`colour` in front of the card, as (red, green, blue); strength 0 is the card, 1 the colour."""
+    return _mixed(CARD, colour, strength)
+
+
+def shade(colour: str, strength: float = 0.2) -> tuple[float, float, float]:
+    """`colour` darkened with ink, for the outline of an area in that colour."""
+    return _mixed(colour, INK, strength)
+
+
+def _mixed(first: str, second: str, share: float) -> tuple[float, float, float]:
+    a, b = matplotlib.colors.to_rgb(first), matplotlib.colors.to_rgb(second)
+    return tuple((1 - share) * x + share * y for x, y in zip(a, b, strict=True))
+
+
 def themed(function: Callable) -> Callable:
     """Decorator for a function that draws: the course's style holds inside it and nowhere else."""
     @wraps(function)
@@ -137,14 +153,20 @@ def new_figure(width: float = 7.2, height: float = 3.6, *, alt: str, rows: int =
 
 
 @themed
-def save_svg(figure: MatplotlibFigure, path: str | Path) -> Path:
-    """Write `figure` as an SVG whose bytes depend on the figure and matplotlib's version alone; returns the path.
+def svg(figure: MatplotlibFigure) -> bytes:
+    """`figure` as an SVG file whose bytes depend on the figure and on matplotlib's version, on nothing else.
 
     Letters become outlines: the reader's machine may lack the font, and another one would not fit the boxes.
-    The words stay in the file as its title, from the figure's alt text.
+    The figure's alt text is the file's title.
     """
-    path = Path(path)
-    metadata = {"Date": None, "Title": getattr(figure, "alt", None)}
+    buffer = BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "lwcourse", "svg.fonttype": "path"}):
-        figure.savefig(path, format="svg", metadata=metadata)
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": getattr(figure, "alt", None)})
+    return buffer.getvalue()
+
+
+def save_svg(figure: MatplotlibFigure, path: str | Path) -> Path:
+    """Write `svg(figure)` to `path`, and return it."""
+    path = Path(path)
+    path.write_bytes(svg(figure))
     return path

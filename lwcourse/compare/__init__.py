@@ -1,0 +1,213 @@
+"""Compare a network with a reference, and say where and why they differ.
+
+`compare` copies the reference's weights into a copy of the learner's network, layer by layer in
+the order in which they run, puts random numbers where zeros and ones would hide a difference,
+runs both in float64 and follows them until they part. `transfer_weights` is the call that
+changes a network.
+
+    trace.py     run a copy and watch it          transfer.py  match layers by order, copy weights
+    prepare.py   random numbers for zeros, ones   follow.py    both networks side by side, in rows
+    diagnose.py  walk along the rows, in words    between.py   causes between two layers
+    formula.py   how a tensor was made            report.py    what `compare` returns
+"""
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference
+from lwcourse.compare.follow import Comparer, line_up, relative_error
+from lwcourse.compare.prepare import Randomiser
+from lwcourse.compare.report import Comparison, LayerComparison
+from lwcourse.compare.trace import Recorder, Run, device_of, eval_copy, nothing_left_behind, run
+from lwcourse.compare.transfer import (
+    Pair,
+    align,
+    check_inputs,
+    check_model,
+    copy_layer,
+    fit,
+    pair_twins,
+    transfer_weights,
+)
+
+__all__ = ["Comparison", "LayerComparison", "compare", "transfer_weights"]
+
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the reference's largest value
+YOURS, REFERENCE = "your network", "the reference"
+
+
+def compare(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...]) -> Comparison:
+    """Compare two networks with the same weights, layer by layer, and say where they part.
+
+    x is an input for both, or a tuple of inputs, such as torch.randn(2, 3, 64, 64): random, so
+    that nothing hides behind zeros. Neither network is changed: everything happens on copies,
+    in eval mode and float64 (float32 on MPS, or where a forward insists on it). Equal means
+    equal to 1e-9 of the largest output (1e-4 in float32). Layers are matched in the order in
+    which they run; a Linear may stand for a 1x1 convolution.
+    Memory: two copies, and the reference's activations in float64 on the CPU.
+    Raises TypeError when an argument is no model or no tensor; ValueError when a model has no
+    parameters, cannot be copied, returns no tensor, or cannot run x (naming the model, the
+    layer and the reason), and when x is one number everywhere or not finite.
+    """
+    mine, reference = check_model(mine, YOURS), check_model(reference, REFERENCE)
+    inputs = check_inputs(x)
+    for item in inputs:
+        _check_content(item)
+    dtypes = [torch.float64, torch.float32]
+    if any(device_of(model).type == "mps" for model in (mine, reference)):
+        dtypes = [torch.float32]
+    with nothing_left_behind():
+        for dtype in dtypes:
+            try:
+                return _compare(mine, reference, inputs, dtype)
+            except ValueError:  # a forward that makes float32 tensors of its own may fail in float64
+                if dtype is dtypes[-1]:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def _check_content(x: Tensor) -> None:
+    if x.numel() == 0:
+        raise ValueError(f"x has no elements: its shape is {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"x has NaN or infinite values; pass random numbers: torch.randn{tuple(x.shape)}")
+    if x.numel() > 1 and x.is_floating_point() and x.max() == x.min():
+        raise ValueError(f"x is {x.flatten()[0].item():g} everywhere, which hides differences; "
+                         f"pass random numbers: torch.randn{tuple(x.shape)}")
+
+
+def _compare(mine: nn.Module, reference: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Comparison:
+    ours, theirs = eval_copy(mine, YOURS, dtype), eval_copy(reference, REFERENCE, dtype)
+    layers = []
+    for twin, who, seed in ((ours, YOURS, 1), (theirs, REFERENCE, 0)):
+        randomiser = Randomiser(twin, seed)
+        layers.append(run(twin, inputs, who, before=randomiser.before, after=randomiser.after).layers)
+    recorder = Recorder()
+    theirs_run = run(theirs, inputs, REFERENCE, before=recorder.before, after=recorder.after)
+
+    in_order = align(*layers)
+    in_any_order, moved = pair_twins(in_order)
+    result = _follow(in_order, ours, theirs, inputs, theirs_run, dtype)
+    if moved and not result.equal:
+        # Perhaps two branches are only called in the other order: believe it if they then agree for longer.
+        other = _follow(in_any_order, ours, theirs, inputs, theirs_run, dtype)
+        if other.equal or _agreed(other) > _agreed(result):
+            other.notes.append(f"your network runs `{moved[0][0].name}` at another time than the reference its "
+                               f"`{moved[0][1].name}` ({len(moved)} layers run in another order)")
+            return other
+    return result
+
+
+def _agreed(comparison: Comparison) -> float:
+    return math.inf if comparison.focus is None else comparison.focus
+
+
+def _follow(pairs: list[Pair], ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], theirs_run: Run,
+            dtype: torch.dtype) -> Comparison:
+    """Copy the weights along `pairs` and compare everything that then happens."""
+    tolerance = TOLERANCES[dtype]
+    for layer, partner in pairs:
+        if layer is not None and partner is not None and fit(layer, partner):
+            copy_layer(partner, layer)
+    comparer = Comparer(pairs, theirs_run, tolerance)
+    recorder = Recorder(comparer.finish)
+    ours_run = run(ours, inputs, YOURS, before=recorder.before, after=recorder.after)
+    rows = line_up(pairs, ours_run, theirs_run, comparer.errors)
+
+    outputs = [_named_tensors(side.outputs) for side in (ours_run, theirs_run)]
+    for who, output in zip((YOURS, REFERENCE), outputs, strict=True):
+        if not output:
+            raise ValueError(f"{who} returns no tensor; a tensor, or a tuple, list or dict of tensors can be compared")
+    same_names = outputs[0].keys() == outputs[1].keys()
+    max_error = max(relative_error(outputs[0][k], outputs[1][k]) for k in outputs[1]) if same_names else math.inf
+    notes = _notes(rows, ours_run, theirs_run, dtype)
+    finding = None
+    if max_error > tolerance:
+        counts = [sum(pair[side] is not None for pair in pairs) for side in (0, 1)]
+        walk = Walk(rows, [recorder.keep(x) for x in inputs], tolerance, counts)
+        finding = _judge(walk, *outputs, [(ours, ours_run, YOURS), (theirs, theirs_run, REFERENCE)], inputs)
+    elif not all(row.agrees(tolerance) for row in rows):
+        notes.append("some layers inside give other values than their partners, but the outputs agree")
+    public = [_public(row, tolerance) for row in rows]
+    focus = rows.index(finding.row) if finding and finding.row else None
+    sentence = finding.sentence if finding else None
+    return Comparison(finding is None, max_error, sentence, public, notes, tolerance, focus)
+
+
+def _named_tensors(output: object, name: str = "") -> dict[str, Tensor]:
+    """Every tensor of an output, under what follows `output` to reach it: "", "[0]", "['aux']"."""
+    if isinstance(output, Tensor):
+        return {name: output.detach().cpu().double()}
+    if isinstance(output, dict):
+        items = [(f"{name}[{key!r}]", value) for key, value in output.items()]
+    elif isinstance(output, (tuple, list)):
+        items = [(f"{name}[{k}]", value) for k, value in enumerate(output)]
+    else:
+        return {}
+    return {key: tensor for part, value in items for key, tensor in _named_tensors(value, part).items()}
+
+
+def _judge(walk: Walk, ours: dict[str, Tensor], theirs: dict[str, Tensor],
+           sides: list[tuple[nn.Module, Run, str]], inputs: tuple[Tensor, ...]) -> Finding:
+    """The first difference; but a network that contradicts itself, or is not finite, is no use to compare."""
+    if not all(torch.isfinite(t).all() for t in theirs.values()):
+        return Finding("the reference itself gives NaN or infinity for this x, so nothing can be compared", None)
+    same_names = ours.keys() == theirs.keys()
+    pairs = [(ours[k], theirs[k]) for k in theirs] if same_names else []
+    finding = first_difference(walk, [(a, b) for a, b in pairs if relative_error(a, b) > walk.tolerance])
+    for twin, first, who in sides:
+        recorder = Recorder()
+        second = run(twin, inputs, who, before=recorder.before, after=recorder.after)
+        unlike = {a for a, b in zip(first.calls, second.calls, strict=False) if a.differs(b, walk.tolerance)}
+        row = next((row for row in walk.rows if row.mine_call in unlike or row.reference_call in unlike), None)
+        outputs = zip(_named_tensors(first.outputs).values(), _named_tensors(second.outputs).values(), strict=False)
+        unstable = row is not None or any(relative_error(b, a) > walk.tolerance for a, b in outputs)
+        earlier = finding is not None and finding.row is not None and (row is None or finding.row.number < row.number)
+        if unstable and not earlier:
+            return Finding(_unstable(walk, row, first, who), row)
+    if finding is None and not same_names:
+        returned = ["one tensor" if list(side) == [""] else ", ".join(f"output{k}" for k in side)
+                    for side in (ours, theirs)]
+        return Finding(f"your network returns {returned[0]}, but the reference returns {returned[1]}", None)
+    return finding
+
+
+def _unstable(walk: Walk, row: Row | None, first: Run, who: str) -> str:
+    where = f"at {walk.place(row)}" if row is not None and row.mine and row.reference else "in the output"
+    active = [rate for rate, on in first.dropouts if on]
+    why = (f"Dropout with p={active[0]:g} is active in eval mode, as F.dropout(x, p) is without training=self.training"
+           if active else "Something random runs in its forward, even in eval mode")
+    return f"{who} is not deterministic: two runs on the same x differ {where}. {why}"
+
+
+def _notes(rows: list[Row], ours: Run, theirs: Run, dtype: torch.dtype) -> list[str]:
+    """What training, or a reader, would notice although the outputs may be equal."""
+    notes = []
+    paired = [(row.mine, row.reference) for row in rows if row.mine and row.reference]
+    unlike = [(a, b) for a, b in paired if hasattr(a.module, "momentum") and hasattr(b.module, "momentum")
+              and a.module.momentum != b.module.momentum]
+    if unlike:
+        a, b = unlike[0]
+        notes.append(f"BatchNorm momentum is {a.module.momentum} in your `{a.name}` and {b.module.momentum} in the "
+                     f"reference ({len(unlike)} such layers): it changes training only")
+    rates = [[f"{rate:g}" for rate, _ in side.dropouts] for side in (ours, theirs)]
+    if rates[0] != rates[1]:
+        words = [", ".join(side) or "none" for side in rates]
+        notes.append(f"dropout rates: {words[0]} in your network, {words[1]} in the reference; no effect in eval mode")
+    for who, side in ((YOURS, ours), (REFERENCE, theirs)):
+        if side.unused:
+            more = f" and {len(side.unused) - 3} more" if len(side.unused) > 3 else ""
+            listed = ", ".join(f"`{name}`" for name in side.unused[:3])
+            notes.append(f"{who} has parameters that x never reaches, which were ignored: {listed}{more}")
+    if dtype is torch.float32:
+        notes.append("compared in float32, where a small difference such as BatchNorm's eps may not show")
+    return notes
+
+
+def _public(row: Row, tolerance: float) -> LayerComparison:
+    def side(layer, call):
+        return (layer.name, layer.kind, call.shape if call else None) if layer else (None, None, None)
+    mine, reference = side(row.mine, row.mine_call), side(row.reference, row.reference_call)
+    return LayerComparison(mine[0], reference[0], mine[1], reference[1], mine[2], reference[2],
+                           row.output_error, row.agrees(tolerance))

@@ -1,0 +1,308 @@
+"""Walk along two networks and say, in words, where and why they part."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lwcourse.compare.between import Parting, cause
+from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, close
+from lwcourse.compare.trace import Call, Layer
+from lwcourse.compare.transfer import fit
+
+SETTINGS = {  # attribute -> its name in a sentence, in the order of mention
+    "kernel_size": "kernel size", "stride": "stride", "padding": "padding", "dilation": "dilation",
+    "groups": "groups", "in_channels": "input channels", "out_channels": "output channels",
+    "in_features": "input features", "out_features": "output features", "padding_mode": "padding mode",
+    "output_padding": "output padding", "eps": "eps", "num_features": "channels", "num_groups": "groups",
+    "num_channels": "channels", "normalized_shape": "normalised shape", "num_parameters": "slopes",
+    "num_heads": "heads", "track_running_stats": "running statistics",
+}
+
+
+@dataclass(eq=False)
+class Row:
+    """One step along both networks: a call of a layer and of its partner, or a layer that has none.
+
+    Errors are relative to the reference's largest value; None where nothing was compared.
+    """
+    mine: Layer | None
+    reference: Layer | None
+    mine_call: Call | None = None
+    reference_call: Call | None = None
+    input_error: float | None = None
+    output_error: float | None = None
+    number: int = 0
+
+    def agrees(self, tolerance: float) -> bool:
+        paired = self.mine is not None and self.reference is not None and fit(self.mine, self.reference)
+        called = (self.mine_call is None) == (self.reference_call is None)
+        return paired and called and all(e is None or e <= tolerance for e in (self.input_error, self.output_error))
+
+
+@dataclass(eq=False)
+class Walk:
+    """The rows in the reference's order, the inputs, and what is needed to judge them."""
+    rows: list[Row]
+    inputs: list[Tensor]
+    tolerance: float
+    counts: list[int]  # layers with tensors: mine, reference
+
+    def place(self, row: Row) -> str:
+        """Which layer `row` is: "layer 7 of 53, your `a` (reference: `b`)"."""
+        return f"layer {row.number} of {len(self.rows)}, your `{row.mine.name}` (reference: `{row.reference.name}`)"
+
+
+@dataclass(eq=False)
+class Finding:
+    """The sentence, and the row that it is about (None: what follows the last layer)."""
+    words: str
+    row: Row | None
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.words[0].upper()}{self.words[1:]}."
+
+
+def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor]]) -> Finding | None:
+    """The first place where the networks part; `outputs` are the pairs of final tensors that differ."""
+    for k, row in enumerate(walk.rows):
+        if row.mine is None or row.reference is None:
+            return Finding(_missing_or_extra(walk, k), row)
+        if row.input_error is not None and row.input_error > walk.tolerance:
+            return Finding(_parted_before(walk, k), row)
+        if not fit(row.mine, row.reference):
+            return Finding(_other_tensors(walk, k), row)
+        if row.mine_call is None and row.reference_call is None:
+            continue
+        if row.mine_call is None or row.reference_call is None:
+            sides = ("the reference", "your network") if row.mine_call is None else ("your network", "the reference")
+            return Finding(f"{walk.place(row)}: {sides[0]} calls it once more than {sides[1]}", row)
+        if row.output_error is not None and row.output_error > walk.tolerance:
+            return Finding(_other_result(walk, row), row)
+    for mine, reference in outputs:
+        words = cause(_parting(walk, len(walk.rows), mine, reference))
+        last = next((f"layer {row.number} of {len(walk.rows)}, your `{row.mine.name}`" for row in walk.rows[::-1]
+                     if row.mine is not None), "the start")
+        return Finding(f"between {last}, and the output: {words}", None)
+    return None
+
+
+# Between two layers
+
+def _parting(walk: Walk, k: int, mine: Tensor, reference: Tensor) -> Parting:
+    values, seen = [Value("", False, x) for x in walk.inputs], {id(x) for x in walk.inputs}
+    for row in walk.rows[:k]:
+        call = row.reference_call
+        if call is None or row.mine is None or not row.agrees(walk.tolerance):
+            continue
+        sides = [(False, call.inputs or []), (True, call.plain or call.outputs or [])]
+        for is_output, tensor in [(side, t) for side, tensors in sides for t in tensors]:
+            if id(tensor) not in seen and tensor.dim() > 0:
+                seen.add(id(tensor))
+                values.append(Value(row.mine.name, is_output, tensor))
+    later = []
+    for call_of in (lambda row: row.mine_call, lambda row: row.reference_call):
+        calls = [((row.mine or row.reference).name, call_of(row)) for row in walk.rows[k:k + 8] if call_of(row)]
+        later.append([(name, *(side[0] if side else None for side in (c.inputs, c.plain or c.outputs)))
+                      for name, c in calls])
+    return Parting(mine, reference, values, walk.tolerance, *later)
+
+
+def _parted_before(walk: Walk, k: int) -> str:
+    row = walk.rows[k]
+    where = f"before {walk.place(row)}: "
+    if row.mine_call.inputs is None:
+        return f"{where}what comes in differs"
+    pairs = zip(row.mine_call.inputs, row.reference_call.inputs, strict=True)
+    mine, reference = next(((a, b) for a, b in pairs if not close(a, b, walk.tolerance)),
+                           (row.mine_call.inputs[0], row.reference_call.inputs[0]))
+    return where + cause(_parting(walk, k, mine, reference))
+
+
+# Structure
+
+def _what(layer: Layer) -> str:
+    shape = next(iter(layer.shapes().values()), ())
+    return f"`{layer.name}` ({layer.kind}, {'x'.join(map(str, shape)) or 'scalar'})"
+
+
+def _gap_run(walk: Walk, k: int) -> list[Row]:
+    """The row k and those that follow it with the same side empty."""
+    side = "mine" if walk.rows[k].mine is None else "reference"
+    run = []
+    for row in walk.rows[k:]:
+        if getattr(row, side) is not None:
+            break
+        run.append(row)
+    return run
+
+
+def _gap_words(run: list[Row]) -> str:
+    missing = run[0].mine is None
+    layers = [row.reference if missing else row.mine for row in run]
+    first, last = _what(layers[0]), _what(layers[-1])
+    if missing and len(layers) == 1:
+        return f"the reference has {first} here, which is missing in your network"
+    if missing:
+        return f"the reference has {len(layers)} layers here that are missing in your network, from {first} to {last}"
+    if len(layers) == 1:
+        return f"your {first} is one too many: the reference has no such layer here"
+    return f"your network has {len(layers)} layers too many here, from {first} to {last}"
+
+
+def _lengths(walk: Walk) -> str:
+    mine, reference = walk.counts
+    if mine == reference:
+        return ""
+    return f". In all, your network has {mine} layers with weights, the reference {reference}"
+
+
+def _missing_or_extra(walk: Walk, k: int) -> str:
+    before = next((row for row in walk.rows[:k][::-1] if row.mine is not None and row.reference is not None), None)
+    where = f"after {walk.place(before)}: " if before is not None else "at the start: "
+    run = _gap_run(walk, k)
+    words = _gap_words(run)
+    following = walk.rows[k + len(run)] if k + len(run) < len(walk.rows) else None
+    if following is not None and (following.mine is None or following.reference is None):
+        words += "; and " + _gap_words(_gap_run(walk, k + len(run)))
+    return f"{where}{words}{_lengths(walk)}"
+
+
+def _other_tensors(walk: Walk, k: int) -> str:
+    row = walk.rows[k]
+    words = _settings(row.mine.module, row.reference.module)
+    if not words:
+        ours, theirs = (f"{layer.kind} with " + ", ".join(f"{layer.tensors[r]} {s}" for r, s in layer.shapes().items())
+                        for layer in (row.mine, row.reference))
+        words = f"{ours}, but the reference has {theirs}"
+    is_last = k == len(walk.rows) - 1
+    classes = [layer.shapes().get("weight", (0,))[0] for layer in (row.mine, row.reference)]
+    if is_last and classes[0] != classes[1]:
+        words += ": the number of classes differs"
+    following = walk.rows[k + 1] if not is_last else None
+    if following is not None and (following.mine is None or following.reference is None):
+        words += ". After it, " + _gap_words(_gap_run(walk, k + 1))
+    return f"{walk.place(row)}: {words}{_output_shapes(row)}{_lengths(walk)}"
+
+
+def _output_shapes(row: Row) -> str:
+    if row.mine_call is None or row.reference_call is None or row.mine_call.shape == row.reference_call.shape:
+        return ""
+    return f". Output {row.mine_call.shape} against {row.reference_call.shape}"
+
+
+# Inside a layer
+
+def _plainly(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        if len(set(value)) == 1:
+            value = value[0]
+        else:
+            return "x".join(str(v) for v in value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _settings(mine: nn.Module, reference: nn.Module) -> str:
+    """The settings in which two modules of one kind differ: "stride 1, but the reference has stride 2"."""
+    ours, theirs = [], []
+    for attribute, words in SETTINGS.items():
+        if hasattr(mine, attribute) and hasattr(reference, attribute):
+            a, b = (_plainly(getattr(m, attribute)) for m in (mine, reference))
+            if a != b:
+                if attribute == "kernel_size":
+                    a, b = (f"{v}x{v}" if v.isdigit() else v for v in (a, b))
+                ours.append(f"{words} {a}")
+                theirs.append(f"{words} {b}")
+    for name, words in (("weight", "scale"), ("bias", "bias")):
+        if hasattr(mine, name) and hasattr(reference, name):
+            has = [getattr(m, name) is not None for m in (mine, reference)]
+            if has[0] != has[1]:
+                ours.append(f"a {words}" if has[0] else f"no {words}")
+                theirs.append(f"a {words}" if has[1] else f"no {words}")
+    return f"{' and '.join(ours)}, but the reference has {' and '.join(theirs)}" if ours else ""
+
+
+def _not_finite(row: Row, tolerance: float) -> str | None:
+    bad = row.mine_call.outputs is not None and not all(torch.isfinite(t).all() for t in row.mine_call.outputs)
+    return "your layer gives NaN or infinity, the reference's does not" if bad else None
+
+
+def _other_settings(row: Row, tolerance: float) -> str | None:
+    return _settings(row.mine.module, row.reference.module) or None
+
+
+def _pads_like_tensorflow(row: Row, tolerance: float) -> str | None:
+    """TensorFlow's "same" pads the right and the lower side more, where the total is odd."""
+    for who, other, layer, call in (("your layer", "the reference's", row.reference, row.mine_call),
+                                    ("the reference's layer", "yours", row.mine, row.reference_call)):
+        conv = layer.module
+        if not isinstance(conv, nn.Conv2d) or not call.inputs or not call.outputs or call.inputs[0].dim() != 4:
+            continue
+        x, pads = call.inputs[0], []
+        for side, size in enumerate(x.shape[-2:]):
+            stride, span = conv.stride[side], conv.dilation[side] * (conv.kernel_size[side] - 1) + 1
+            total = max(0, (-(-size // stride) - 1) * stride + span - size)
+            pads = [total // 2, total - total // 2] + pads
+        weight, bias = (None if t is None else t.detach().double().cpu() for t in (conv.weight, conv.bias))
+        made = F.conv2d(F.pad(x, pads), weight, bias, conv.stride, 0, conv.dilation, conv.groups)
+        if close(made, call.outputs[0], tolerance):
+            return f"{who} pads as TensorFlow's \"same\" does, more on the right and below, and {other} does not"
+    return None
+
+
+def _batch_statistics(row: Row, tolerance: float) -> str | None:
+    if not row.mine.tensors.get("running_mean") or not row.mine_call.inputs or not row.mine_call.outputs:
+        return None
+    x = row.mine_call.inputs[0]
+    weight, bias = (row.mine.tensor(r).detach().double().cpu() if r in row.mine.tensors else None
+                    for r in ("weight", "bias"))
+    if x[:, :1].numel() < 2:
+        return None
+    made = F.batch_norm(x, None, None, weight, bias, training=True, eps=getattr(row.mine.module, "eps", 1e-5))
+    if close(made, row.mine_call.outputs[0], tolerance):
+        return "your layer normalises by the batch's own mean and variance in eval mode, not by the running ones"
+    return None
+
+
+def _activation_inside(row: Row, tolerance: float) -> str | None:
+    """A layer that applies an activation itself, where its partner applies none or another."""
+    if not row.mine_call.outputs or not row.reference_call.outputs:
+        return None
+    mine, reference = row.mine_call.outputs[0], row.reference_call.outputs[0]
+    if mine.shape != reference.shape:
+        return None
+    names = [name for name in ACTIVATIONS if name not in OVER_CLASSES and name != NONE]
+    plain = row.reference_call.plain or row.mine_call.plain
+    if plain:
+        found = [next((n for n in (NONE, *names) if close(ACTIVATIONS[n][0](plain[0]), t, tolerance)), None)
+                 for t in (mine, reference)]
+        if None not in found:
+            return f"{found[0]} inside it, but the reference has {found[1]} there"
+    for name in names:
+        function = ACTIVATIONS[name][0]
+        if close(function(mine), reference, tolerance):
+            return f"no activation inside it, but the reference's layer applies {name}"
+        if close(function(reference), mine, tolerance):
+            return f"{name} inside it, but the reference's layer applies no activation"
+    return None
+
+
+IN_A_LAYER: tuple[Callable[[Row, float], str | None], ...] = (
+    _not_finite, _pads_like_tensorflow, _other_settings, _batch_statistics, _activation_inside)
+
+
+def _other_result(walk: Walk, row: Row) -> str:
+    """The same comes in, and something else comes out."""
+    for hypothesis in IN_A_LAYER:
+        words = hypothesis(row, walk.tolerance)
+        if words:
+            break
+    else:
+        kinds = [type(layer.module).__name__ for layer in (row.mine, row.reference)]
+        words = (f"a {kinds[0]}, but the reference has a {kinds[1]}" if kinds[0] != kinds[1] else
+                 "the same settings and weights, yet another result from the same input: its forward differs")
+    return f"{walk.place(row)}: {words}{_output_shapes(row)}"

@@ -1,0 +1,103 @@
+"""Run the learner's network beside what the reference did, call by call, and line both up in rows."""
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from lwcourse.compare.diagnose import Row
+from lwcourse.compare.trace import Call, Layer, Run
+from lwcourse.compare.transfer import Pair, fit
+
+KEPT_CALLS = 16  # calls after the parting whose tensors are kept, for the diagnosis
+
+
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """Largest |a - b| relative to the largest |b|; inf when shapes differ or something is not finite."""
+    if a.shape != b.shape or not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        return float("inf")
+    if b.numel() == 0:
+        return 0.0
+    error, size = (a - b).abs().max().item(), b.abs().max().item()
+    return error / size if size > 0 else error
+
+
+def layout_error(a: Tensor, b: Tensor) -> float:
+    """`relative_error` in the best layout: (N, C) may stand for (N, C, 1, 1), and channels may come last."""
+    best = relative_error(a, b)
+    if best == 0 or a.numel() != b.numel() or a.dim() < 2 or b.dim() < 2 or len(a) != len(b):
+        return best
+    views = [a] if [n for n in a.shape if n > 1] == [n for n in b.shape if n > 1] else []
+    if a.dim() > 2 or b.dim() > 2:  # (N, C, H, W), (N, H, W, C) or (N, H*W, C)
+        views += [a.movedim(-1, 1)] if a.shape[-1] == b.shape[1] else []
+        views += [a.movedim(1, -1)] if a.shape[1] == b.shape[-1] else []
+    return min([best] + [relative_error(view.reshape(b.shape), b) for view in views])
+
+
+class Comparer:
+    """Compares each call of the learner's network with its partner's at once, so that few tensors are kept.
+
+    `errors` maps a call to the errors of its inputs and outputs; None where they cannot be compared.
+    """
+
+    def __init__(self, pairs: list[Pair], reference: Run, tolerance: float):
+        self.tolerance = tolerance
+        self.partner = {ours.module: theirs.module for ours, theirs in pairs if ours and theirs}
+        self.waiting = {module: reference.calls_of(module) for module in self.partner.values()}
+        self.errors: dict[Call, tuple[float | None, float | None]] = {}
+        self.kept = 0
+
+    def finish(self, call: Call) -> None:
+        """The callback of a Recorder."""
+        waiting = self.waiting.get(self.partner.get(call.module), [])
+        agrees = False
+        if waiting:
+            theirs = waiting.pop(0)
+            entering = self._error(call.inputs, theirs.inputs)
+            leaving = self._error(call.outputs, theirs.outputs)
+            if leaving is not None and leaving > self.tolerance and (call.plain or theirs.plain):
+                # One may be a BatchNorm that also applies the activation: what comes next will tell.
+                leaving = min(leaving, self._error(call.plain or call.outputs, theirs.plain or theirs.outputs))
+            self.errors[call] = entering, leaving
+            agrees = all(error is None or error <= self.tolerance for error in (entering, leaving))
+        self.kept += not agrees
+        if agrees or self.kept > KEPT_CALLS:
+            call.inputs = call.outputs = call.plain = None
+
+    @staticmethod
+    def _error(ours: list[Tensor], theirs: list[Tensor]) -> float | None:
+        if len(ours) != len(theirs) or not ours:
+            return None
+        return max(layout_error(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def line_up(pairs: list[Pair], ours: Run, theirs: Run,
+            errors: dict[Call, tuple[float | None, float | None]]) -> list[Row]:
+    """A row for each call of a matched layer and for each layer without a partner, in the reference's order.
+
+    A block's own parameter is never called, so it has a row only when it has no partner that fits.
+    """
+    done = set()
+
+    def calls(run: Run, layer: Layer | None) -> list[Call]:
+        if layer is None or layer.raw or layer.module in done:
+            return []
+        done.add(layer.module)
+        return run.calls_of(layer.module)
+
+    timed: list[tuple[int, Row]] = []
+    time = -1
+    for layer, partner in pairs:
+        mine, reference = calls(ours, layer), calls(theirs, partner)
+        if partner is not None:
+            time = reference[0].time if reference else partner.time
+        if layer is None or partner is None:
+            timed.append((time, Row(layer, partner, *(side[0] if side else None for side in (mine, reference)))))
+        elif mine or reference:
+            timed += [(b.time if b else time, Row(layer, partner, a, b, *errors.get(a, (None, None))))
+                      for a, b in zip_longest(mine, reference)]
+        elif not fit(layer, partner):
+            timed.append((time, Row(layer, partner)))
+    rows = [row for _, row in sorted(timed, key=lambda item: item[0])]
+    for number, row in enumerate(rows, start=1):
+        row.number = number
+    return rows
