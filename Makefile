@@ -10,7 +10,7 @@ RUN    := "$(VENV)/bin/python" -m
 .PHONY: lab test notebooks exercises figures benchmark lint clean
 
 lab: $(VENV)/course.stamp
-	$(RUN) jupyterlab --ServerApp.root_dir=. notebooks/00_start_here.ipynb $(ARGS)
+	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
 # Package tests: two workers with one thread each. Notebooks: one after the other, since they measure time.
 # All of them run, whatever fails first; bars are off because stored outputs have none.

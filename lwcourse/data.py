@@ -140,6 +140,7 @@ def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Dat
     """
     _check_image_size(image_size, 16, 128)
     _check_whole("copies", copies, 1)
+    _check_whole("seed", seed, 0, 2**32 - 1)
     generator = torch.Generator().manual_seed(seed)
     width = _photographs().shape[-1]
     right = [(cut, width) for _, cut in CUTS]

@@ -8,14 +8,13 @@ import io
 import keyword
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Line
 from torch import Tensor, nn
 
@@ -48,7 +47,7 @@ CHAPTERS = (
     Chapter("05", ("Attention", "SE, ECA, CA, SA, Triplet"), 2, 2, ("02",)),
     Chapter("06", ("Inception", "GoogLeNet to Xception"), 2, 3, ("02",)),
     Chapter("07", ("ESPNet", "light segmentation"), 2, 4, ("02",)),
-    Chapter("08", ("MobileViT", "MobileViT, LeViT, ConvNeXt"), 3, 1.5, ("05",)),
+    Chapter("08", ("MobileViT", "with LeViT, ConvNeXt"), 3, 1.5, ("05",)),
     Chapter("09", ("CPU networks", "PP-LCNet and others"), 3, 2.5, ("05",)),
     Chapter("10", ("CondenseNet", "groups that are learned"), 3, 0, ("03",)),
 )
@@ -96,16 +95,23 @@ def _rounded(x: float, y: float, width: float, height: float, radius: float, **s
 def _cells(axes: Axes, filled: Tensor, left: float, top: float, side: float, colour: str) -> None:
     """A grid of squares with corner (left, top), those that are true filled."""
     rows, columns = filled.shape
-    squares = [[(left + j * side, top + i * side), (left + (j + 1) * side, top + i * side),
-                (left + (j + 1) * side, top + (i + 1) * side), (left + j * side, top + (i + 1) * side)]
-               for i in range(rows) for j in range(columns)]
-    colours = [colour if full else theme.CARD for full in filled.flatten().tolist()]
-    axes.add_collection(PolyCollection(squares, facecolors=colours, edgecolors=theme.tint(theme.MUTED, 0.45),
-                                       linewidths=min(0.6, side / 10), zorder=3), autolim=False)
+    squares = [[(left + (j + a) * side, top + (i + b) * side) for a, b in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))]
+               for i, j in filled.nonzero().tolist()]
+    lines = [[(left, top + i * side), (left + columns * side, top + i * side)] for i in range(rows + 1)]
+    lines += [[(left + j * side, top), (left + j * side, top + rows * side)] for j in range(columns + 1)]
+    axes.add_patch(PathPatch(Line.make_compound_path(*map(Line, squares)), facecolor=colour, linewidth=0, zorder=3))
+    axes.add_patch(PathPatch(Line.make_compound_path(*map(Line, lines)), edgecolor=theme.tint(theme.MUTED, 0.45),
+                             fill=False, linewidth=min(0.6, side / 10), zorder=3))
 
 
 def _weights(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _product(layer: nn.Conv2d) -> str:
+    """The number of a convolution's weights as outputs · inputs of each · pixels, ones left out."""
+    outputs, inputs, height, width = layer.weight.shape
+    return " · ".join(str(factor) for factor in (outputs, inputs, height * width) if factor > 1)
 
 
 @themed
@@ -126,10 +132,10 @@ def conv_zoo() -> Figure:
         "shift": ("activation", Shift(9)),
     }
     facts = []
-    figure, axes = _page(510.0, "being drawn")
+    figure, axes = _page(500.0, "being drawn")
     axes.text(MARGIN, 17, "What an output reads", fontsize=12.5, fontweight="bold", va="top")
-    axes.text(MARGIN, 37, "9 channels in, 9 out. Left: the input channels (columns) that each output channel (rows) reads. "
-              "Right: the pixels that an output pixel reads.", fontsize=8.2, color=theme.MUTED, va="top")
+    axes.text(MARGIN, 37, "9 channels in, 9 out. Left: the input channels (columns) that each output channel (rows) "
+              "reads. Right: the pixels that an output pixel reads.", fontsize=8.2, color=theme.MUTED, va="top")
     for number, (title, (kind, module)) in enumerate(zoo.items()):
         left, top = MARGIN + 213 * (number % 3), 66 + 147 * (number // 3)
         read = connections(module, channels)
@@ -160,62 +166,71 @@ def depthwise_separable() -> Figure:
         ("1×1", "mixes channels, pixel by pixel", (("pointwise", mixes),)),
         ("depthwise, then 1×1", "filters, then mixes", (("depthwise", filters), ("pointwise", mixes))),
     )
-    figure, axes = _page(246.0, "being drawn")
-    left, facts = MARGIN + 4, []
+    figure, axes = _page(252.0, "being drawn")
+    left, facts = MARGIN, []
     for title, verb, layers in panels:
         axes.text(left, 18, title, fontsize=11, fontweight="bold", va="top")
         axes.text(left, 35, verb, fontsize=8.2, color=theme.MUTED, va="top")
         weights = sum(_weights(layer) for _, layer in layers)
-        for step, (kind, layer) in enumerate(layers):
-            _bipartite(axes, connections(layer, n, size=5), left + 82 * step, 60.0, diagram.COLOURS[kind],
-                       last=step == len(layers) - 1)
-        axes.text(left, 210, f"{weights} weights", fontsize=10, fontweight="bold", va="top")
+        bold, last = {n // 2 - 1}, True
+        for step, (kind, layer) in reversed(list(enumerate(layers))):
+            bold = _bipartite(axes, connections(layer, n, size=5), left + 82 * step, 60.0, diagram.COLOURS[kind], bold,
+                              last)
+            last = False
+        axes.text(left, 208, f"{weights} weights", fontsize=10, fontweight="bold", va="top")
+        axes.text(left, 224, " + ".join(_product(layer) for _, layer in layers), fontsize=8.5, color=theme.MUTED,
+                  va="top")
         facts.append(f"{title} {verb}, {weights} weights")
-        left += 152.0 if len(layers) == 1 else 0.0
+        left += 146.0
     figure.alt = (f"Six input channels joined to six output channels by the weights of each convolution, "
                   f"one output's inputs in bold: {'; '.join(facts)}.")
     return figure
 
 
-def _bipartite(axes: Axes, read: Tensor, left: float, top: float, colour: str, last: bool) -> None:
-    """Channels as squares, inputs left and outputs right, a line where an output reads an input."""
+def _bipartite(axes: Axes, read: Tensor, left: float, top: float, colour: str, bold: set[int],
+               last: bool) -> set[int]:
+    """Channels as squares, inputs left and outputs right, a line where an output reads an input.
+
+    The lines of the outputs in `bold` are; returns the inputs that these read. Only the `last` step of
+    a sequence draws its outputs.
+    """
     pitch, side, across = 24.0, 17.0, 82.0
-    middle = read.shape[0] // 2 - 1
     thick = 1.9 if read.flatten(2).sum(2).max() > 1 else 1.1
-    for output, inputs in enumerate(read.flatten(2).any(2).tolist()):
-        for source in (i for i, joined in enumerate(inputs) if joined):
-            ys = [top + pitch * row + side / 2 for row in (source, output)]
-            bold = output == middle
-            axes.plot([left + side, left + across], ys, color=theme.shade(colour) if bold else theme.tint(colour, 0.45),
-                      linewidth=thick if bold else 0.6 * thick, zorder=2 if bold else 1, solid_capstyle="butt")
+    matrix = read.flatten(2).any(2)
+    for output, source in matrix.nonzero().tolist():
+        ys = [top + pitch * row + side / 2 for row in (source, output)]
+        strong = output in bold
+        axes.plot([left + side, left + across], ys, color=theme.shade(colour) if strong else theme.tint(colour, 0.45),
+                  linewidth=thick if strong else 0.6 * thick, zorder=2 if strong else 1, solid_capstyle="butt")
     for row in range(read.shape[1]):
         _cells(axes, read[:, row].any(0), left, top + pitch * row, side / 5, colour)
     centre = torch.zeros(5, 5, dtype=torch.bool)
     centre[2, 2] = True
     for row in range(read.shape[0] if last else 0):
-        _cells(axes, centre, left + across, top + pitch * row, side / 5, theme.INK if row == middle else theme.MUTED)
+        _cells(axes, centre, left + across, top + pitch * row, side / 5, theme.INK if row in bold else theme.MUTED)
+    return {source for output, source in matrix.nonzero().tolist() if output in bold}
 
 
 @themed
 def course_map() -> Figure:
     """The chapters and what each builds on; those still to be written are dashed."""
-    width, height, column, row, top = 130.0, 44.0, 165.0, 57.0, 18.0
-    figure, axes = _page(330.0, "being drawn")
+    width, height, column, row, top = 137.0, 44.0, 162.5, 57.0, 18.0
+    figure, axes = _page(308.0, "being drawn")
     corner = {chapter.number: (MARGIN - 1 + column * chapter.column, top + row * chapter.row) for chapter in CHAPTERS}
     facts = []
     for chapter in CHAPTERS:
         left, y = corner[chapter.number]
         ready = chapter.number in WRITTEN
         colour = theme.BLUE if ready else theme.MUTED
-        axes.add_patch(_rounded(left, y, width, height, 6, facecolor=theme.tint(theme.SKY, 0.22) if ready else theme.CARD,
-                                edgecolor=colour, linewidth=1.5 if ready else 1.1,
-                                linestyle="-" if ready else (0, (4, 3)), zorder=3))
+        fill, thick, dashes = (theme.tint(theme.SKY, 0.22), 1.5, "-") if ready else (theme.CARD, 1.1, (0, (4, 3)))
+        axes.add_patch(_rounded(left, y, width, height, 6, facecolor=fill, edgecolor=colour, linewidth=thick,
+                                linestyle=dashes, zorder=3))
         axes.text(left + 16, y + height / 2, chapter.number, fontsize=11.5, fontweight="bold", color=colour,
                   ha="center", va="center_baseline", zorder=4)
         title, second = chapter.lines
         axes.text(left + 31, y + 16, title, fontsize=9.2, fontweight="bold", va="center_baseline", zorder=4)
         continues = second.endswith("?")
-        axes.text(left + 31, y + 31, second, fontsize=9.2 if continues else 6.9, va="center_baseline", zorder=4,
+        axes.text(left + 31, y + 31, second, fontsize=9.2 if continues else 7.6, va="center_baseline", zorder=4,
                   fontweight="bold" if continues else "normal", color=theme.INK if continues else theme.MUTED)
         for number in chapter.needs:
             _map_arrow(axes, corner[number], corner[chapter.number], width, height, ready)
@@ -223,7 +238,8 @@ def course_map() -> Figure:
         facts.append(f"{chapter.number} {name}" + (f" after {' and '.join(chapter.needs)}" if chapter.needs else "")
                      + ("" if ready else " (planned)"))
     y = top + row * 4 + height / 2
-    for x, label, dashes, colour in ((MARGIN, "ready", "-", theme.BLUE), (MARGIN + 68, "planned", (0, (4, 3)), theme.MUTED)):
+    for x, label, dashes, colour in ((MARGIN, "ready", "-", theme.BLUE),
+                                     (MARGIN + 68, "planned", (0, (4, 3)), theme.MUTED)):
         axes.plot([x, x + 22], [y, y], color=colour, linewidth=1.5, linestyle=dashes)
         axes.text(x + 28, y, label, fontsize=8.5, color=theme.MUTED, va="center_baseline")
     figure.alt = f"Map of the course: {'; '.join(facts)}."
@@ -239,8 +255,12 @@ def _map_arrow(axes: Axes, source: tuple[float, float], target: tuple[float, flo
         middle = (start[0] + end[0] - 8) / 2
         line = Line([start, (middle, start[1]), (middle, end[1]), (end[0] - 8, end[1]), end],
                     [Line.MOVETO, Line.CURVE4, Line.CURVE4, Line.CURVE4, Line.LINETO])
-    axes.add_patch(FancyArrowPatch(path=line, arrowstyle="-|>,head_length=5,head_width=2.6", mutation_scale=1,
-                                   color=theme.INK if ready else theme.MUTED, linewidth=1.2, joinstyle="miter", zorder=2))
+    axes.add_patch(_arrow(line, theme.INK if ready else theme.MUTED))
+
+
+def _arrow(line: Line, colour: str) -> FancyArrowPatch:
+    return FancyArrowPatch(path=line, arrowstyle="-|>,head_length=5,head_width=2.6", mutation_scale=1, color=colour,
+                           linewidth=1.2, joinstyle="miter", zorder=2)
 
 
 @themed
@@ -250,19 +270,21 @@ def hero() -> Figure:
     profile = lw.profile(network, card.input_size)
     block = InvertedResidual(24, 24, stride=1, expand=6)
     found = trace(block, torch.zeros(1, 24, 56, 56), title="InvertedResidual")
-    figure, axes = _page(352.0, "being drawn")
+    figure, axes = _page(362.0, "being drawn")
     arranged = diagram.laid_out(found, gap=20.0)
     _panel_title(axes, MARGIN, 18, "1", "Read it", "the block, drawn from its code")
     diagram.draw_layout(axes, found, arranged, MARGIN + 8, 52)
     left, right = 258.0, WIDTH - MARGIN
     _code(axes, inspect.getsource(InvertedResidual.forward), left, 18, right - left)
-    _panel_title(axes, left, 92, "2", "Prove it", "MobileNetV2, every number tested")
-    _proof(axes, card, profile, left, right, 122)
-    _panel_title(axes, left, 208, "3", "Measure it", "where the arithmetic is, and where the memory traffic is")
-    shares = _work_bars(axes, network, profile, left, right, 238)
-    figure.alt = (f"Three views of one network. {found.describe()} MobileNetV2: the paper says {card.published_params_m} "
-                  f"million parameters and {card.published_macs_m} million multiply-adds, the code has "
-                  f"{profile.params:,} and {profile.macs:,}, and its output equals torchvision's. {shares}")
+    axes.add_patch(_arrow(Line([(left - 4, 44), (218, 44), (214, 66), (166, 66)],
+                               [Line.MOVETO, Line.CURVE4, Line.CURVE4, Line.CURVE4]), theme.BLUE))
+    _panel_title(axes, left, 96, "2", "Prove it", "MobileNetV2, every number tested")
+    _proof(axes, card, profile, left, right, 120)
+    _panel_title(axes, left, 222, "3", "Look closer", "where the arithmetic is, and where the memory traffic is")
+    shares = _work_bars(axes, network, profile, left, right, 252)
+    figure.alt = (f"Three views of one network. {found.describe()} MobileNetV2: the paper says "
+                  f"{card.published_params_m} million parameters and {card.published_macs_m} million multiply-adds; "
+                  f"the code has {profile.params:,} and {profile.macs:,}. Its output equals torchvision's. {shares}")
     return figure
 
 
@@ -349,12 +371,13 @@ def _work_bars(axes: Axes, network: nn.Module, profile: lw.Profile, left: float,
                 axes.text(x + width / 2, y + 10.5, f"{100 * pair[i] / total:.0f} %", fontsize=8.5, ha="center",
                           va="center_baseline", fontweight="bold")
             x += width
-        words.append(f"{name}: " + ", ".join(f"{family} {100 * pair[i] / total:.0f} %" for family, pair in totals.items()))
+        shares = [f"{family} {100 * pair[i] / total:.0f} %" for family, pair in totals.items()]
+        words.append(f"{name}: {', '.join(shares)}")
     x = left + 128.0
     for family, colour in families.items():
         axes.add_patch(_rounded(x, top + 63, 8, 8, 1.5, facecolor=theme.tint(colour, 0.75), edgecolor="none"))
         axes.text(x + 11, top + 67, family, fontsize=7.6, va="center_baseline", color=theme.MUTED)
-        x += 11 + diagram.text_width(family, 7.6) + 9
+        x += 11 + diagram.text_width(family, 7.6) + 7.5
     return f"Shares of {'; of '.join(words)}."
 
 

@@ -1,4 +1,5 @@
 """Training: one plain loop (`fit`), a test (`evaluate`), and the record of a run (`History`)."""
+import json
 import math
 import os
 import random
@@ -83,13 +84,13 @@ class History:
         """The inverse of `to_dict`. Raises ValueError when `record` is not of that form."""
         try:
             epochs = [Epoch(**epoch) for epoch in record["epochs"]]
-            return cls(record["settings"], epochs, list(record["step_losses"]), record["interrupted"])
-        except (KeyError, TypeError) as error:
+            return cls(dict(record["settings"]), epochs, list(record["step_losses"]), bool(record["interrupted"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no History.to_dict(): {error!r}") from error
 
     def __repr__(self) -> str:
-        planned, done = self.settings["epochs"], len(self.epochs)
-        title = f"{self.settings['model']} on {self.settings['data']}: {done} of {planned} epochs"
+        model, data, planned = (self.settings.get(name, "?") for name in ("model", "data", "epochs"))
+        title = f"{model} on {data}: {len(self.epochs)} of {planned} epochs"
         lines = [title + (", interrupted" if self.interrupted else ""),
                  "epoch  train loss  train acc  test loss  test acc        lr  seconds"]
         lines += [f"{e.epoch:5}  {e.train_loss:10.4f}  {e.train_accuracy:9.2%}  {e.test_loss:9.4f}  "
@@ -118,7 +119,7 @@ class Evaluation:
         return f"accuracy {self.accuracy:.2%} ({right:,} of {count:,}), loss {self.loss:.4f}"
 
 
-def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_size: int = 64, lr: float = 0.05,
+def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_size: int = 64, lr: float = 0.02,
         momentum: float = 0.9, nesterov: bool = True, weight_decay: float = 1e-4, label_smoothing: float = 0.0,
         warmup_epochs: float = 0.5, mixup: float = 0.0, ema: float | None = None, amp: bool | None = None,
         channels_last: bool | None = None, device: str | torch.device | None = None, num_workers: int = 0,
@@ -148,20 +149,21 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     train on it. `model` comes back on its own device, in its own memory layout, in evaluation mode.
     Ctrl-C ends the run early: the history so far is returned, and the model keeps what it has learned.
 
-    Raises ValueError for a bad setting, for data or a checkpoint that do not fit the model;
-    FileExistsError for a checkpoint that exists, unless `resume`; TrainingDiverged when the loss overflows.
+    Raises ValueError for a bad setting, for data or a checkpoint that do not fit the model; FileExistsError
+    for a checkpoint that exists, unless `resume`; TrainingDiverged when the loss is no longer finite.
     """
+    _check_types(model, data, Data)
     settings = {
         "model": type(model).__name__, "data": data.name, "train_images": len(data.train),
         "test_images": len(data.test), "epochs": epochs, "seed": seed, "batch_size": batch_size, "lr": lr,
         "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "label_smoothing": label_smoothing,
-        "warmup_epochs": warmup_epochs, "mixup": mixup, "ema": ema}
-    _check_settings(settings, num_workers)
+        "warmup_epochs": warmup_epochs, "mixup": mixup, "ema": ema, "num_workers": num_workers}
+    _check_settings(settings)
     device = pick_device(device)
     amp = device.type == "cuda" if amp is None else amp
     channels_last = device.type in ("cpu", "cuda") if channels_last is None else channels_last
     settings |= {"device": str(device), "threads": torch.get_num_threads(), "amp": amp, "channels_last": channels_last,
-                 "torch": torch.__version__, "lwcourse": version("lwcourse"), "python": sys.version.split()[0]}
+                 "torch": str(torch.__version__), "lwcourse": version("lwcourse"), "python": sys.version.split()[0]}
     history = History(settings)
     saved = _read_checkpoint(checkpoint, resume, settings, model)
 
@@ -181,10 +183,10 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         scaler = torch.amp.GradScaler("cuda", enabled=amp and device.type == "cuda")
         stateful = {"model": model, "optimizer": optimizer, "scaler": scaler} | ({"average": average} if ema else {})
         if saved:
+            history.epochs, history.step_losses = saved["history"].epochs, saved["history"].step_losses
             for name, part in stateful.items():
-                part.load_state_dict(saved[name])
-            history.epochs = History.from_dict(saved["history"]).epochs
-            history.step_losses = list(saved["history"]["step_losses"])
+                if saved[name]:  # the scaler's is empty when the run so far was without AMP
+                    part.load_state_dict(saved[name])
         hide = {} if progress else {"disable": True}  # not disable=False, which would overrule TQDM_DISABLE
         bar = tqdm(total=total_steps, initial=len(history.step_losses), mininterval=0.5, unit="step", **hide)
         try:
@@ -204,13 +206,13 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
                         logits = model(images)
                         loss = criterion(logits, targets)
                     if not math.isfinite(loss.item()):
-                        raise TrainingDiverged(f"the loss became {loss.item()} at step {step + 1} of {total_steps}; try a "
-                                               f"smaller lr than {lr}, or more warmup_epochs", history)
+                        raise TrainingDiverged(f"the loss became {loss.item()} at step {step + 1} of {total_steps}; "
+                                               f"try a smaller lr than {lr}, or more warmup_epochs", history)
                     optimizer.zero_grad()
                     scaler.scale(loss).backward()
                     scaler.step(optimizer)
                     scaler.update()
-                    if average:
+                    if average is not None:
                         average.update_parameters(model)
                     history.step_losses.append(loss.item())
                     main_labels = targets if targets.ndim == 1 else targets.argmax(1)
@@ -218,7 +220,7 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
                     right += (logits.argmax(1) == main_labels).sum().item()
                     seen += len(images)
                     bar.update()
-                test = _evaluate(average.module if average else model, test_loader, place, data.classes)
+                test = _evaluate(model if average is None else average.module, test_loader, place, data.classes)
                 history.epochs.append(Epoch(epoch + 1, loss_sum / seen, right / seen, test.loss, test.accuracy, step_lr,
                                             time.perf_counter() - start))
                 bar.set_postfix_str(f"epoch {epoch + 1}/{epochs}, loss {loss_sum / seen:.3f}, test {test.accuracy:.1%}")
@@ -228,8 +230,9 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
             history.interrupted = True
         finally:
             bar.close()
+            model.zero_grad()
             model.eval()
-        if average and average.n_averaged > 0:
+        if average is not None and average.n_averaged > 0:
             model.load_state_dict(average.module.state_dict())
     return history
 
@@ -265,6 +268,7 @@ def evaluate(model: nn.Module, data: Data | Dataset, *, batch_size: int = 256,
     Device and memory layout are chosen as in `fit`; the model is left as it was, its mode included.
     Raises ValueError when `data` is empty or does not fit the model.
     """
+    _check_types(model, data, (Data, Dataset))
     device = pick_device(device)
     channels_last = device.type in ("cpu", "cuda") if channels_last is None else channels_last
     dataset = data.test if isinstance(data, Data) else data
@@ -311,12 +315,17 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
+def _mixup(alpha: float, num_classes: int) -> Callable:
+    from torchvision.transforms.v2 import MixUp
+    return MixUp(alpha=alpha, num_classes=num_classes)
+
+
 def _evaluate(model: nn.Module, loader: DataLoader, place: Callable[[Tensor], Tensor],
               classes: tuple[str, ...]) -> Evaluation:
     count = len(classes)
     loss, confusion = 0.0, torch.zeros(count * count, dtype=torch.long)
     model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():
         for images, labels in loader:
             logits = model(place(images)).float().cpu()
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
@@ -324,11 +333,6 @@ def _evaluate(model: nn.Module, loader: DataLoader, place: Callable[[Tensor], Te
     confusion = confusion.view(count, count)
     images = confusion.sum().item()
     return Evaluation(loss / images, confusion.trace().item() / images, confusion, classes)
-
-
-def _mixup(alpha: float, num_classes: int) -> Callable:
-    from torchvision.transforms.v2 import MixUp
-    return MixUp(alpha=alpha, num_classes=num_classes)
 
 
 def _seed_everything(seed: int, epoch: int) -> None:
@@ -365,7 +369,6 @@ def _placed(model: nn.Module, device: torch.device, channels_last: bool) -> Iter
     try:
         yield lambda images: images.to(device, memory_format=layout)
     finally:
-        model.zero_grad()
         if homes:
             model.to(homes[0][0])
         for tensor, (_, stride) in zip(tensors(), homes, strict=True):
@@ -374,33 +377,43 @@ def _placed(model: nn.Module, device: torch.device, channels_last: bool) -> Iter
                                                   device=tensor.device).copy_(tensor.data)
 
 
-def _check_settings(settings: dict[str, Any], num_workers: int) -> None:
-    def whole(value: object, least: int) -> bool:
+def _check_types(model: object, data: object, kinds: type | tuple[type, ...]) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, as lw.create_model(name) builds it, got {model!r}")
+    if not isinstance(data, kinds):
+        raise TypeError(f"data must be a Data, such as lw.load_data('digits'), got {type(data).__name__}")
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    def whole(name: str, least: int) -> bool:
+        value = settings[name]
         return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
-    def number(value: object, least: float, most: float) -> bool:
+    def number(name: str, least: float, most: float = sys.float_info.max) -> bool:
+        value = settings[name]
         return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
-    s, huge = settings, sys.float_info.max
-    rules = (
-        ("train_images", whole(s["train_images"], 1), "at least 1: there is nothing to train on"),
-        ("test_images", whole(s["test_images"], 1), "at least 1: there is nothing to test on"),
-        ("epochs", whole(s["epochs"], 1), "a whole number of at least 1"),
-        ("seed", whole(s["seed"], 0), "a whole number of at least 0"),
-        ("batch_size", whole(s["batch_size"], 1), "a whole number of at least 1"),
-        ("lr", number(s["lr"], sys.float_info.min, huge), "positive"),
-        ("momentum", number(s["momentum"], 0, 1) and s["momentum"] < 1, "at least 0 and below 1"),
-        ("nesterov", not s["nesterov"] or bool(s["momentum"]), "False when momentum is 0"),
-        ("weight_decay", number(s["weight_decay"], 0, huge), "at least 0"),
-        ("label_smoothing", number(s["label_smoothing"], 0, 1), "between 0 and 1"),
-        ("warmup_epochs", number(s["warmup_epochs"], 0, huge) and not (
-            whole(s["epochs"], 1) and s["warmup_epochs"] >= s["epochs"]), f"at least 0 and below epochs={s['epochs']}"),
-        ("mixup", number(s["mixup"], 0, huge), "at least 0 (0 is off)"),
-        ("ema", s["ema"] is None or number(s["ema"], 0, 1) and 0 < s["ema"] < 1, "None, or between 0 and 1"),
-    )
-    for name, right, allowed in (*rules, ("num_workers", whole(num_workers, 0), "a whole number of at least 0")):
+    tiny, epochs = sys.float_info.min, settings["epochs"]
+    all_warmup = whole("epochs", 1) and number("warmup_epochs", 0) and settings["warmup_epochs"] >= epochs
+    rules = {
+        "train_images": (whole("train_images", 1), "at least 1, there is nothing to train on"),
+        "test_images": (whole("test_images", 1), "at least 1, there is nothing to test on"),
+        "epochs": (whole("epochs", 1), "a whole number of at least 1"),
+        "seed": (whole("seed", 0), "a whole number of at least 0"),
+        "batch_size": (whole("batch_size", 1), "a whole number of at least 1"),
+        "num_workers": (whole("num_workers", 0), "a whole number of at least 0"),
+        "lr": (number("lr", tiny), "a positive number"),
+        "momentum": (number("momentum", 0, 1 - 1e-9), "at least 0 and below 1"),
+        "nesterov": (not settings["nesterov"] or settings["momentum"] != 0, "False when momentum is 0"),
+        "weight_decay": (number("weight_decay", 0), "at least 0"),
+        "label_smoothing": (number("label_smoothing", 0, 1), "between 0 and 1"),
+        "warmup_epochs": (number("warmup_epochs", 0) and not all_warmup, f"at least 0 and below epochs={epochs}"),
+        "mixup": (number("mixup", 0), "at least 0 (0 is off)"),
+        "ema": (settings["ema"] is None or number("ema", tiny, 1 - 1e-9), "None, or between 0 and 1"),
+    }
+    for name, (right, allowed) in rules.items():
         if not right:
-            raise ValueError(f"{name} must be {allowed}, got {s.get(name, num_workers)!r}")
+            raise ValueError(f"{name} must be {allowed}, got {settings[name]!r}")
 
 
 def _check_model(model: nn.Module, data: Data, place: Callable[[Tensor], Tensor]) -> None:
@@ -414,9 +427,12 @@ def _check_output(model: nn.Module, dataset: Dataset, place: Callable[[Tensor], 
                   classes: tuple[str, ...] | None) -> int:
     """The number of outputs of the model, if it can run the images and has one output for each class."""
     image, _ = dataset[0]
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"images must be tensors of shape (channels, height, width), got {got}")
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = model(place(image.unsqueeze(0)))
     except RuntimeError as error:
         raise ValueError(f"{type(model).__name__} cannot run images of shape {tuple(image.shape)}: {error}") from error
@@ -430,9 +446,10 @@ def _check_output(model: nn.Module, dataset: Dataset, place: Callable[[Tensor], 
     labels = getattr(dataset, "targets", None)  # torchvision's data sets
     if labels is None and hasattr(dataset, "tensors"):
         labels = dataset.tensors[1]
-    if labels is not None and not 0 <= int(min(labels)) <= int(max(labels)) < outputs:
-        raise ValueError(f"{type(model).__name__} has {outputs} outputs, so labels must be between 0 and {outputs - 1}; "
-                         f"they go from {int(min(labels))} to {int(max(labels))}")
+    least, most = torch.as_tensor([0] if labels is None else labels).aminmax()
+    if not 0 <= least <= most < outputs:
+        raise ValueError(f"labels must be between 0 and {outputs - 1}, as {type(model).__name__} has {outputs} "
+                         f"outputs; they go from {least} to {most}")
     return outputs
 
 
@@ -442,7 +459,7 @@ def _write_checkpoint(path: Path, stateful: dict[str, Any], history: History) ->
     aside = path.with_name(path.name + ".part")
     states = {name: part.state_dict() for name, part in stateful.items()}
     try:
-        torch.save({"format": CHECKPOINT_FORMAT, "history": history.to_dict(), **states}, aside)
+        torch.save({"format": CHECKPOINT_FORMAT, "history": json.dumps(history.to_dict()), **states}, aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -468,19 +485,17 @@ def _read_checkpoint(path: str | os.PathLike | None, resume: bool, settings: dic
         raise ValueError(f"{path} cannot be read as a checkpoint, it is damaged or something else: {error}") from error
     if not isinstance(saved, dict) or saved.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} was not written by fit (or by another version of it)")
-    then = saved["history"]["settings"]
-    for name in settings.keys() - set(ENVIRONMENT):
-        if then[name] != settings[name]:
-            raise ValueError(f"the checkpoint {path} is of a run with {name}={then[name]!r}; this one has "
+    saved["history"] = History.from_dict(json.loads(saved["history"]))
+    then = saved["history"].settings
+    for name in settings:
+        if name not in ENVIRONMENT and then.get(name) != settings[name]:
+            raise ValueError(f"the checkpoint {path} is of a run with {name}={then.get(name)!r}; this one has "
                              f"{settings[name]!r}")
-    shapes_then = {name: tensor.shape for name, tensor in saved["model"].items()}
-    shapes_now = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    shapes_then, shapes_now = ({name: getattr(value, "shape", ()) for name, value in state.items()}
+                               for state in (saved["model"], model.state_dict()))
     for name in sorted(shapes_then.keys() | shapes_now.keys()):
         if shapes_then.get(name) != shapes_now.get(name):
-            raise ValueError(f"the checkpoint {path} is of another network: {name} has shape "
-                             f"{_shape(shapes_then.get(name))} there and {_shape(shapes_now.get(name))} here")
+            then, now = (f"shape {tuple(shapes[name])}" if name in shapes else "nothing of that name"
+                         for shapes in (shapes_then, shapes_now))
+            raise ValueError(f"the checkpoint {path} is of another network: {name} is {then} there and {now} here")
     return saved
-
-
-def _shape(shape: torch.Size | None) -> str:
-    return "none" if shape is None else str(tuple(shape))

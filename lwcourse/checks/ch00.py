@@ -1,13 +1,16 @@
 """Checks for notebooks/00_start_here.ipynb."""
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lwcourse.checks import exercise
-from lwcourse.checks.helpers import a_function, compare_numbers
+import lwcourse as lw
+from lwcourse.checks import exercise, fail
+from lwcourse.checks.helpers import a_function, compare_modules, compare_numbers
+from lwcourse.models.mobilenet_v2 import MobileNetV2, mobilenet_v2
 
 # What people write instead, with c, d: channels in and out, k: kernel, n: pixels of the output, g: groups.
 # Each is told apart from the right count, and from the others, by the configurations below (tested).
@@ -67,7 +70,103 @@ def _configurations() -> list[tuple[int, int, int, int, int, int]]:
 
 
 def _counted_by_torch(in_channels: int, out_channels: int, kernel: int, height: int, width: int, groups: int) -> int:
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:  # meta: shapes only, nothing is computed
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups)(
-            torch.empty(1, in_channels, height, width))
+    with torch.device("meta"):  # shapes only, nothing is computed
+        conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups)
+        with FlopCounterMode(display=False) as counter:
+            conv(torch.empty(1, in_channels, height, width))
     return counter.get_total_flops() // 2
+
+
+SHARE_MISTAKES = {
+    "you give per cent; a share is a number from 0 to 1": lambda one: 100 * one.depthwise / one.total,
+    "you count parameters; the question is about MACs": lambda one: one.depthwise_params / one.params,
+    "you count layers; weigh each by its MACs": lambda one: one.depthwise_layers / one.layers,
+    "you count every convolution with a kernel above 1; a depthwise one has as many groups as input channels":
+        lambda one: one.spatial / one.total,
+    "you count every convolution; a depthwise one has as many groups as input channels":
+        lambda one: one.convs / one.total,
+    "you divide by the MACs of the convolutions; the classifier is part of the network too":
+        lambda one: one.depthwise / one.convs,
+    "that is the share of all other layers; the depthwise ones are asked for":
+        lambda one: 1 - one.depthwise / one.total,
+}
+
+
+@dataclass
+class _Counts:
+    """Sums over the layers of a network, for one image; `spatial` are convolutions with a kernel above 1."""
+    total: int = 0
+    convs: int = 0
+    spatial: int = 0
+    depthwise: int = 0
+    depthwise_params: int = 0
+    depthwise_layers: int = 0
+    params: int = 0
+    layers: int = 0
+
+
+@exercise("00.2", title="The depthwise share", minutes=10, difficulty="easy", expects=a_function)
+def depthwise_share(answer: Callable[[nn.Module, tuple[int, int, int]], float]) -> str:
+    """`answer(network, input_size)`: the part of the network's MACs that its depthwise convolutions do."""
+    mine, right = {}, {}
+    wrong = {reason: {} for reason in SHARE_MISTAKES}
+    for name, size in (("mobilenet_v1", 64), ("mobilenet_v2", 96), ("mobilenet_v3_small", 64)):
+        network, input_size = lw.create_model(name, num_classes=200), (3, size, size)
+        label = f"{answer.__name__}({name}, {input_size})"
+        mine[label] = answer(network, input_size)
+        counts = _counts(network, input_size)
+        right[label] = counts.depthwise / counts.total
+        for reason, mistaken in SHARE_MISTAKES.items():
+            wrong[reason][label] = mistaken(counts)
+    compare_numbers(mine, right, wrong, hint="`dict(network.named_modules())[layer.name]` is the module of a layer")
+    return "They are " + ", ".join(f"{share:.1%}" for share in right.values()) + " of V1's, V2's and V3 small's MACs."
+
+
+def _counts(network: nn.Module, input_size: tuple[int, int, int]) -> _Counts:
+    """Counted from each layer's output, independently of `lw.profile`."""
+    counts = _Counts(params=sum(parameter.numel() for parameter in network.parameters()))
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        counts.layers += 1
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            return
+        macs = output.numel() * module.weight[0].numel()  # every output value meets one filter
+        counts.total += macs
+        if isinstance(module, nn.Conv2d):
+            counts.convs += macs
+            counts.spatial += macs * (module.kernel_size != (1, 1))
+            if module.groups == module.in_channels > 1:
+                counts.depthwise += macs
+                counts.depthwise_params += module.weight.numel()
+                counts.depthwise_layers += 1
+
+    leaves = [module for module in network.modules() if not any(module.children())]
+    handles = [module.register_forward_hook(count) for module in leaves]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *input_size))
+    for handle in handles:
+        handle.remove()
+    return counts
+
+
+def faulty_network() -> MobileNetV2:
+    """MobileNetV2 with three errors, which exercise 00.3 asks to find and mend."""
+    network = mobilenet_v2()
+    network.blocks[3].depthwise.conv.stride = (1, 1)
+    network.blocks[8].project.add_module("act", nn.ReLU6(inplace=True))
+    network.blocks[14].has_shortcut = False
+    return network
+
+
+@exercise("00.3", title="Three errors", minutes=15, difficulty="easy", expects=a_function)
+def three_errors(answer: Callable[[nn.Module], nn.Module]) -> str:
+    """`answer(network)` mends what `faulty_network()` gives, and returns it."""
+    given = faulty_network()
+    mended = answer(given)
+    if mended is None:
+        fail("your function returns nothing; end it with `return network`")
+    if mended is not given:
+        fail("your function must mend the network that it is given, and return that one",
+             "change attributes and layers of `network`, as in `network.blocks[4].has_shortcut = True`")
+    compare_modules(mended, mobilenet_v2(), (2, 3, 64, 96), hint="mend this, and let `lw.compare` find the next")
+    return "Equal to MobileNetV2."

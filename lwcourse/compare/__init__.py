@@ -19,7 +19,7 @@ from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference
 from lwcourse.compare.follow import Comparer, line_up, relative_error
 from lwcourse.compare.prepare import Randomiser
 from lwcourse.compare.report import Comparison, LayerComparison
-from lwcourse.compare.trace import Recorder, Run, device_of, eval_copy, nothing_left_behind, run
+from lwcourse.compare.trace import CannotRun, Layer, Recorder, Run, device_of, eval_copy, nothing_left_behind, run
 from lwcourse.compare.transfer import (
     Pair,
     align,
@@ -79,60 +79,84 @@ def _check_content(x: Tensor) -> None:
 
 def _compare(mine: nn.Module, reference: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Comparison:
     ours, theirs = eval_copy(mine, YOURS, dtype), eval_copy(reference, REFERENCE, dtype)
-    layers = []
-    for twin, who, seed in ((ours, YOURS, 1), (theirs, REFERENCE, 0)):
-        randomiser = Randomiser(twin, seed)
-        layers.append(run(twin, inputs, who, before=randomiser.before, after=randomiser.after).layers)
+    randomiser = Randomiser(theirs, seed=0)
+    run(theirs, inputs, REFERENCE, before=randomiser.before, after=randomiser.after)
     recorder = Recorder()
     theirs_run = run(theirs, inputs, REFERENCE, before=recorder.before, after=recorder.after)
 
-    in_order = align(*layers)
+    randomiser = Randomiser(ours, seed=1)
+    try:
+        layers = run(ours, inputs, YOURS, before=randomiser.before, after=randomiser.after).layers
+    except CannotRun as error:
+        hint = _before_it_broke(error.seen.layers, ours, theirs_run, inputs, dtype)
+        raise ValueError(f"{error}. {hint}") from error.__cause__
+    in_order = align(layers, theirs_run.layers)
     in_any_order, moved = pair_twins(in_order)
     result = _follow(in_order, ours, theirs, inputs, theirs_run, dtype)
     if moved and not result.equal:
         # Perhaps two branches are only called in the other order: believe it if they then agree for longer.
         other = _follow(in_any_order, ours, theirs, inputs, theirs_run, dtype)
         if other.equal or _agreed(other) > _agreed(result):
-            other.notes.append(f"your network runs `{moved[0][0].name}` at another time than the reference its "
-                               f"`{moved[0][1].name}` ({len(moved)} layers run in another order)")
+            other.notes.append(f"{len(moved)} layers run in another order than in the reference, the first being your "
+                               f"`{moved[0][0].name}` (reference: `{moved[0][1].name}`)")
             return other
     return result
+
+
+def _before_it_broke(layers: list[Layer], ours: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
+                     dtype: torch.dtype) -> str:
+    """Where a network that breaks off had left the reference already, or what the reference runs next."""
+    count = len(layers)
+    pairs = align(layers, theirs_run.layers[:count])
+    finding = first_difference(_walk(pairs, ours, theirs_run, inputs, dtype)[0], [])
+    if finding is not None:
+        return f"It had left the reference before: {finding.words}"
+    following = theirs_run.layers[count] if count < len(theirs_run.layers) else None
+    then = f"runs `{following.name}` ({following.kind})" if following is not None else "has no further layer"
+    return f"Up to there both agree; then the reference {then}"
 
 
 def _agreed(comparison: Comparison) -> float:
     return math.inf if comparison.focus is None else comparison.focus
 
 
-def _follow(pairs: list[Pair], ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], theirs_run: Run,
-            dtype: torch.dtype) -> Comparison:
-    """Copy the weights along `pairs` and compare everything that then happens."""
-    tolerance = TOLERANCES[dtype]
+def _walk(pairs: list[Pair], ours: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
+          dtype: torch.dtype) -> tuple[Walk, Run]:
+    """Copy the weights along `pairs`, run the learner's network as far as it goes, and line both up."""
     for layer, partner in pairs:
         if layer is not None and partner is not None and fit(layer, partner):
             copy_layer(partner, layer)
-    comparer = Comparer(pairs, theirs_run, tolerance)
+    comparer = Comparer(pairs, theirs_run, TOLERANCES[dtype])
     recorder = Recorder(comparer.finish)
-    ours_run = run(ours, inputs, YOURS, before=recorder.before, after=recorder.after)
+    try:
+        ours_run = run(ours, inputs, YOURS, before=recorder.before, after=recorder.after)
+    except CannotRun as error:
+        ours_run = error.seen
     rows = line_up(pairs, ours_run, theirs_run, comparer.errors)
+    counts = [sum(pair[side] is not None for pair in pairs) for side in (0, 1)]
+    return Walk(rows, [x.detach().cpu().double() for x in inputs], TOLERANCES[dtype], counts), ours_run
 
+
+def _follow(pairs: list[Pair], ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], theirs_run: Run,
+            dtype: torch.dtype) -> Comparison:
+    """Compare everything that happens with the weights copied along `pairs`."""
+    walk, ours_run = _walk(pairs, ours, theirs_run, inputs, dtype)
     outputs = [_named_tensors(side.outputs) for side in (ours_run, theirs_run)]
     for who, output in zip((YOURS, REFERENCE), outputs, strict=True):
         if not output:
             raise ValueError(f"{who} returns no tensor; a tensor, or a tuple, list or dict of tensors can be compared")
     same_names = outputs[0].keys() == outputs[1].keys()
     max_error = max(relative_error(outputs[0][k], outputs[1][k]) for k in outputs[1]) if same_names else math.inf
-    notes = _notes(rows, ours_run, theirs_run, dtype)
+    notes = _notes(walk.rows, ours_run, theirs_run, dtype)
     finding = None
-    if max_error > tolerance:
-        counts = [sum(pair[side] is not None for pair in pairs) for side in (0, 1)]
-        walk = Walk(rows, [recorder.keep(x) for x in inputs], tolerance, counts)
+    if max_error > walk.tolerance:
         finding = _judge(walk, *outputs, [(ours, ours_run, YOURS), (theirs, theirs_run, REFERENCE)], inputs)
-    elif not all(row.agrees(tolerance) for row in rows):
+    elif not all(row.agrees(walk.tolerance) for row in walk.rows):
         notes.append("some layers inside give other values than their partners, but the outputs agree")
-    public = [_public(row, tolerance) for row in rows]
-    focus = rows.index(finding.row) if finding and finding.row else None
+    public = [_public(row, walk.tolerance) for row in walk.rows]
+    focus = walk.rows.index(finding.row) if finding and finding.row else None
     sentence = finding.sentence if finding else None
-    return Comparison(finding is None, max_error, sentence, public, notes, tolerance, focus)
+    return Comparison(finding is None, max_error, sentence, public, notes, walk.tolerance, focus)
 
 
 def _named_tensors(output: object, name: str = "") -> dict[str, Tensor]:

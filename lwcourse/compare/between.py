@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Formula, Value, applied, close, explain
+from lwcourse.compare.formula import ACTIVATIONS, NONE, Formula, Value, applied, close, explain
 
 Later = list[tuple[str, Tensor | None, Tensor | None]]  # a layer's name, input and output, where they were kept
 
@@ -34,6 +34,16 @@ class Parting:
     @cached_property
     def theirs(self) -> Formula | None:
         return explain(self.reference, self.values, self.tolerance)
+
+    @cached_property
+    def bases(self) -> list[tuple[str, str, Tensor]]:
+        """Layer, activation and channel fingerprints of recent outputs of the same spatial size."""
+        found = []
+        for value in [v for v in self.values[::-1] if v.is_output and v.tensor.dim() > 2][:16]:
+            if value.tensor.shape[2:] == self.mine.shape[2:] and len(value.tensor) == len(self.mine):
+                found += [(value.layer, name, channel_prints(ACTIVATIONS[name][0](value.tensor)))
+                          for name in list(ACTIVATIONS)[:12]]
+        return found
 
     @cached_property
     def both(self) -> bool:
@@ -64,7 +74,7 @@ def same_channels_elsewhere(p: Parting) -> str | None:
     starts = [0] + [i for i in range(1, len(order)) if order[i] != order[i - 1] + 1] + [len(order)]
     blocks = [(order[i], theirs[i:j]) for i, j in zip(starts, starts[1:], strict=False)]
     if len(blocks) > 8:
-        return alternating(p) or "the same channels as in the reference, but in another order that is no channel shuffle"
+        return alternating(p) or "the reference's channels, but in another order, which no channel shuffle explains"
     names = {start: block_name(p, start, prints) for start, prints in blocks}
     return other_order(", ".join(names[start] for start in sorted(names)), ", ".join(names.values()))
 
@@ -111,6 +121,8 @@ def activation(p: Parting) -> str | None:
     if not p.both:
         return None
     a, b = p.ours, p.theirs
+    if a.source is b.other:  # the sum of the same two, found the other way round
+        a, b = (a, b.turned()) if b.can_turn() else (a.turned(), b) if a.can_turn() else (a, b)
     if (a.source, a.other, a.gate, a.resize) != (b.source, b.other, b.gate, b.resize):
         return None
     if a.other is None:
@@ -172,7 +184,7 @@ def alternating(p: Parting) -> str | None:
     if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
         return None
     ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
-    for layer, _, prints in bases(p):
+    for layer, _, prints in p.bases:
         mine, reference = (labels(side, prints, p.tolerance) for side in (ours, theirs))
         if mine == reference or True not in mine + reference:
             continue
@@ -221,6 +233,14 @@ def shapes(p: Parting) -> str | None:
     return words + (f"; the reference's is {p.theirs}" if p.theirs is not None else "")
 
 
+def other_source(p: Parting) -> str | None:
+    """The same done to another tensor."""
+    if not p.both or p.ours.other or p.theirs.other or p.ours.source is p.theirs.source:
+        return None
+    return (f"it is made from another tensor: {p.ours} in yours, but {p.theirs} in the reference "
+            "(or two layers of the same shape are called in the other order)")
+
+
 def formulas(p: Parting) -> str | None:
     """Whatever the two were found to be."""
     if p.both:
@@ -231,7 +251,7 @@ def formulas(p: Parting) -> str | None:
 
 
 HYPOTHESES = (not_finite, same_channels_elsewhere, alternating, scale, squeeze_on_the_wrong_side, activation,
-              shortcut, gate, pooling, channel_scale, shapes, formulas)
+              shortcut, gate, pooling, channel_scale, shapes, other_source, formulas)
 
 
 def cause(p: Parting) -> str:
@@ -240,7 +260,8 @@ def cause(p: Parting) -> str:
         words = hypothesis(p)
         if words:
             return words
-    return "something without weights differs here, and none of the usual causes explains it"
+    last = p.values[-1].layer
+    return f"something without weights differs{f' after `{last}`' if last else ''}, but none of the usual causes fits"
 
 
 # Channels are recognised by fingerprints: the dot product of each channel with one random vector.
@@ -248,7 +269,8 @@ def cause(p: Parting) -> str:
 def channel_prints(tensor: Tensor) -> Tensor:
     """One number per channel of (N, C, ...), the same wherever the channel stands."""
     rows = tensor.transpose(0, 1).flatten(1)
-    vector = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(1)
+    vector = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64, device="cpu")
     return rows @ vector
 
 
@@ -261,20 +283,10 @@ def equal_prints(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return bool((a - b).abs().max() <= 10 * tolerance * b.abs().max())
 
 
-def bases(p: Parting) -> list[tuple[str, str, Tensor]]:
-    """Layer, activation and channel fingerprints of recent outputs of the same spatial size."""
-    found = []
-    for value in [v for v in p.values[::-1] if v.is_output and v.tensor.dim() > 2][:8]:
-        if value.tensor.shape[2:] == p.mine.shape[2:] and len(value.tensor) == len(p.mine):
-            found += [(value.layer, name, channel_prints(function(value.tensor)))
-                      for name, (function, *_) in ACTIVATIONS.items() if name not in OVER_CLASSES]
-    return found
-
-
 def matching(theirs: Tensor, ours: Tensor, tolerance: float) -> list[int] | None:
     """For each channel of theirs, its place in ours, if each has one; prefers the place after the previous one."""
     equal = same_print(theirs, ours, tolerance)
-    free, order = torch.ones(len(ours), dtype=torch.bool), []
+    free, order = torch.ones(len(ours), dtype=torch.bool, device="cpu"), []
     for row in equal:
         places = (row & free).nonzero().flatten().tolist()
         if not places:
@@ -295,7 +307,7 @@ def divisors(count: int) -> list[int]:
 
 def known_order(p: Parting, prints: Tensor) -> tuple[tuple[str, ...], int] | None:
     """The one or two layers whose channels, concatenated and shuffled, give `prints`; and the groups, 1 for none."""
-    known = bases(p)
+    known = p.bases
     whole = [((layer,), base) for layer, _, base in known if len(base) == len(prints)]
     whole += [((a, b), torch.cat([x, y])) for a, function, x in known for b, other, y in known
               if a != b and function == other and len(x) + len(y) == len(prints)]
@@ -319,7 +331,7 @@ def relative_shuffle(ours: Tensor, theirs: Tensor, tolerance: float) -> tuple[in
 
 def block_name(p: Parting, start: int, prints: Tensor) -> str:
     """The layer that a run of channels comes from, else their numbers in the learner's tensor."""
-    for layer, _, known in bases(p):
+    for layer, _, known in p.bases:
         if same_print(prints, known, p.tolerance).any(1).all():
             return f"`{layer}`"
     return f"channels {start} to {start + len(prints) - 1}"
@@ -333,8 +345,8 @@ def labels(side: Tensor, prints: Tensor, tolerance: float) -> list[bool | None]:
 
 
 def period(marks: list[bool | None]) -> int | None:
-    """The smallest g up to half the length such that every g-th mark agrees; None when there is no such g."""
-    for g in range(1, len(marks) // 2 + 1):
+    """The smallest g such that every g-th mark agrees, at least three times; None when there is no such g."""
+    for g in (g for g in divisors(len(marks)) if 3 * g <= len(marks)):
         if all(len({m for m in marks[i::g] if m is not None}) <= 1 for i in range(g)):
             return g
     return None

@@ -247,6 +247,8 @@ def _pads_like_tensorflow(row: Row, tolerance: float) -> str | None:
             stride, span = conv.stride[side], conv.dilation[side] * (conv.kernel_size[side] - 1) + 1
             total = max(0, (-(-size // stride) - 1) * stride + span - size)
             pads = [total // 2, total - total // 2] + pads
+        if pads[0] == pads[1] and pads[2] == pads[3]:
+            continue
         weight, bias = (None if t is None else t.detach().double().cpu() for t in (conv.weight, conv.bias))
         made = F.conv2d(F.pad(x, pads), weight, bias, conv.stride, 0, conv.dilation, conv.groups)
         if close(made, call.outputs[0], tolerance):

@@ -74,7 +74,8 @@ def line_up(pairs: list[Pair], ours: Run, theirs: Run,
             errors: dict[Call, tuple[float | None, float | None]]) -> list[Row]:
     """A row for each call of a matched layer and for each layer without a partner, in the reference's order.
 
-    A block's own parameter is never called, so it has a row only when it has no partner that fits.
+    What is never called (a block's own parameter, a weight that its parent uses) has a row only
+    when it has no partner that fits.
     """
     done = set()
 
@@ -92,7 +93,7 @@ def line_up(pairs: list[Pair], ours: Run, theirs: Run,
             time = reference[0].time if reference else partner.time
         if layer is None or partner is None:
             timed.append((time, Row(layer, partner, *(side[0] if side else None for side in (mine, reference)))))
-        elif mine or reference:
+        elif mine and reference:
             timed += [(b.time if b else time, Row(layer, partner, a, b, *errors.get(a, (None, None))))
                       for a, b in zip_longest(mine, reference)]
         elif not fit(layer, partner):

@@ -5,7 +5,7 @@ forward, so they cannot be read off the modules. `explain` finds them by their n
 """
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -77,6 +77,13 @@ class Formula:
         else:
             bracket = inner(source) if other is None else inner(source) + other
         return self.shrink(outer(bracket))
+
+    def can_turn(self) -> bool:
+        return self.other is not None and self.gate is None and self.inner == NONE
+
+    def turned(self) -> "Formula":
+        """The same sum with its two terms exchanged; only where `can_turn`."""
+        return replace(self, source=self.other, other=self.source)
 
     def __str__(self) -> str:
         if self.gate is not None:
@@ -159,7 +166,7 @@ def _some_channels(target: Tensor, sources: list[Tensor]) -> Tensor | None:
     if any(t.dim() < 2 or t.shape[1] != count for t in sources):
         return None
     few = max(1, ENOUGH * count // max(t.numel() for t in (target, *sources)))
-    return None if few >= count else torch.linspace(0, count - 1, few).round().long()
+    return None if few >= count else torch.linspace(0, count - 1, few, device="cpu").round().long()
 
 
 def _formulas(target: Tensor, values: list[Value]) -> Iterator[Formula]:
@@ -171,11 +178,13 @@ def _formulas(target: Tensor, values: list[Value]) -> Iterator[Formula]:
     for value, resize, shrink in fitting:
         for name in possible if target.dim() == 2 and not resize else outer:
             yield Formula(value, name, resize=resize, shrink=shrink)
-    for source, resize, shrink in [item for item in fitting if item[0].is_output][:4]:
+    usual = [item for item in fitting if not item[1] or item[0].tensor.shape != target.shape]
+    recent = [v for v in dict.fromkeys(item[0] for item in usual) if v.is_output][:4]
+    for source, resize, shrink in [item for item in usual if item[0] in recent]:
         others = [v for v in values if v is not source and v.tensor.shape == source.tensor.shape][:40]
         for other, after, before in product(others, outer, inner):
             yield Formula(source, before, other, outer=after, resize=resize, shrink=shrink)
-    for source, (other, resize, shrink) in product([v for v in values if v.is_output][:4], fitting[:12]):
+    for source, (other, resize, shrink) in product([v for v in values if v.is_output][:4], usual[:12]):
         if _may_gate(source.tensor, other.tensor):
             for gate, after, before in product(GATES, outer, inner):
                 yield Formula(source, before, other, gate, after, resize, shrink)

@@ -14,7 +14,7 @@ class Randomiser:
     """Randomises a copy of a model; its methods are the callbacks of `trace.run`. Uses a generator of its own."""
 
     def __init__(self, model: nn.Module, seed: int = 0):
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed)
         self.done: set[nn.Module] = set()
         for module in model.modules():
             roles = owned(module)
@@ -24,7 +24,7 @@ class Randomiser:
                     self._refill(getattr(module, name), role, is_norm, isinstance(module, nn.modules.conv._ConvNd))
 
     def uniform(self, like: Tensor, low: float, high: float) -> Tensor:
-        noise = torch.rand(like.shape, generator=self.generator, dtype=torch.float64)
+        noise = torch.rand(like.shape, generator=self.generator, dtype=torch.float64, device="cpu")
         return (low + (high - low) * noise).to(like)
 
     def _refill(self, tensor: Tensor, role: str, is_norm: bool, is_conv: bool) -> None:
@@ -34,7 +34,7 @@ class Randomiser:
             level = 1.0
         if role == "bias" and (is_norm or is_conv):
             values.copy_(self.uniform(values, -0.3, 0.3))
-            channels = torch.randperm(values.numel(), generator=self.generator)
+            channels = torch.randperm(values.numel(), generator=self.generator, device="cpu")
             # One channel in 16 rises above 6, or ReLU6 would be the same as ReLU.
             values.view(-1)[channels[:max(1, len(channels) // 16)].to(values.device)] = 7.0
         elif level is None:

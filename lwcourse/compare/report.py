@@ -1,5 +1,6 @@
 """What `compare` returns: plain data, with a text for terminals and a table for notebooks."""
 import html
+import math
 from dataclasses import dataclass, field
 
 
@@ -19,6 +20,11 @@ class LayerComparison:
     reference_shape: tuple[int, ...] | None
     error: float | None
     ok: bool
+
+
+def _magnitude(error: float) -> str:
+    """The nearest power of ten, since the digits change from one processor to the next."""
+    return f"~{10.0 ** round(math.log10(error)):g}" if 0 < error < math.inf else f"{error:g}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,7 +64,7 @@ class Comparison:
     def _cells(self, k: int) -> list[str]:
         layer = self.layers[k]
         shapes = [str(shape) for shape in (layer.mine_shape, layer.reference_shape) if shape]
-        error = "equal" if layer.ok else "" if layer.error is None else f"{layer.error:.0e}"
+        error = "equal" if layer.ok else "" if layer.error is None else _magnitude(layer.error)
         kinds = dict.fromkeys(kind for kind in (layer.mine_kind, layer.reference_kind) if kind)
         return [str(k + 1), layer.mine or "(none)", layer.reference or "(none)", " / ".join(kinds),
                 " / ".join(dict.fromkeys(shapes)), error]
@@ -92,6 +98,7 @@ class Comparison:
             + "".join(f'<td style="{cell}">{html.escape(text)}</td>' for text in cells) + "</tr>" for ok, cells in rows)
         titles = "".join(f'<th style="{cell}">{title}</th>' for title in ["", *head])
         notes = "".join(f"<p>Note: {marked(note)}</p>" for note in self.notes)
-        return (f'<div><p style="border-left: 4px solid {green if self.equal else red}; padding-left: 8px">'
-                f"{marked(self._verdict())}</p><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+        bar = "#009e73" if self.equal else "#d55e00"
+        return (f'<div><p style="border-left: 4px solid {bar}; padding-left: 8px">{marked(self._verdict())}</p>'
+                f'<table style="color: inherit"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
                 f"<p>{len(rows)} of {len(self.layers)} layers shown</p>{notes}</div>")

@@ -37,7 +37,8 @@ class Layer:
     module: nn.Module
     tensors: dict[str, str]
     raw: bool = False
-    time: int = 0  # of its first use
+    time: int = 0                    # of its first use
+    previous: "Layer | None" = None  # the one that ran just before
 
     @property
     def name(self) -> str:
@@ -86,6 +87,14 @@ class Run:
         return [call for call in self.calls if call.module is module and not call.has_inner_calls]
 
 
+class CannotRun(ValueError):
+    """A model failed on x; `seen` is what it did until then."""
+
+    def __init__(self, message: str, seen: Run):
+        super().__init__(message)
+        self.seen = seen
+
+
 def tensors_in(value) -> list[Tensor]:
     """Every tensor in nested tuples, lists and dicts."""
     if isinstance(value, Tensor):
@@ -113,7 +122,7 @@ def nothing_left_behind() -> Iterator[None]:
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.random.fork_rng(gpus), torch.no_grad():
+        with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.no_grad():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -169,7 +178,7 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
 
     `before(call, args)` and `after(call, args, output)` run around each call of a module that
     owns tensors; what `after` returns, if not None, replaces the module's output.
-    Raises ValueError, chained, naming `who` and the innermost module when the model cannot run.
+    Raises CannotRun, chained, naming `who` and the innermost module when the model cannot run.
     """
     seen = Run()
     names = {module: name for name, module in model.named_modules()}
@@ -186,7 +195,9 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
 
     def note(module, roles):
         raw = module not in whole and roles[0] not in USUAL
-        layer = Layer(names[module], module, {role: waiting[module].pop(role) for role in roles}, raw, next(clock))
+        tensors = {role: waiting[module].pop(role) for role in roles}
+        previous = seen.layers[-1] if seen.layers else None
+        layer = Layer(names[module], module, tensors, raw, next(clock), previous)
         seen.layers.append(layer)
         return layer
 
@@ -234,8 +245,8 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
         shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         inner = stack[-1][0] if stack else model
         layer = f"`{names[inner]}`" if names[inner] else "its own forward"
-        raise ValueError(f"{who} cannot run x of shape {shapes}: {layer} ({type(inner).__name__}) "
-                         f"says: {error}") from error
+        raise CannotRun(f"{who} cannot run x of shape {shapes}: {layer} ({type(inner).__name__}) says: {error}",
+                        seen) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -70,16 +70,18 @@ def family(layer: Layer) -> str:
 
 
 def mismatch(a: Layer, b: Layer) -> float:
-    """0 for twins; below 2 gaps when they look like one layer with different settings; else more than 2 gaps."""
-    same_kind = a.kind == b.kind
-    if fit(a, b):
-        return 0.0 if family(a) == family(b) else 0.2
+    """0 for twins; below 2 gaps when they look like one layer with different settings; else more than 2 gaps.
+
+    A norm has few shapes of its own, so it is known by the layer before it as well.
+    """
     if family(a) != family(b):
-        return 2.1 * GAP
-    ours, theirs = a.shapes(), b.shapes()
-    if ours.get("weight") == theirs.get("weight"):
-        return 0.5  # one has a bias, or running statistics, and the other has not
-    return 0.9 if same_kind else 1.2
+        return 0.2 if fit(a, b) else 2.1 * GAP
+    if fit(a, b):
+        norms = family(a) == "norm" and a.previous is not None and b.previous is not None
+        return 0.1 if norms and not fit(a.previous, b.previous) else 0.0
+    if a.shapes().get("weight") == b.shapes().get("weight"):
+        return 0.25  # one has a bias, or running statistics, and the other has not
+    return 0.4 if a.kind == b.kind else 0.7
 
 
 def align(mine: list[Layer], reference: list[Layer]) -> list[Pair]:
@@ -164,7 +166,7 @@ def pair_twins(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
 
     Returns the new pairs, in the reference's order, and those of them that are out of order.
     """
-    alone = {layer for pair in pairs if None in pair or not fit(*pair) for layer in pair if layer is not None}
+    alone = {layer for pair in pairs if None in pair or mismatch(*pair) > 0 for layer in pair if layer is not None}
     free = [layer for layer, _ in pairs if layer in alone]
     moved = []
     for _, partner in pairs:

@@ -154,12 +154,12 @@ def _matrix(axes: Axes, cells: np.ndarray, title: str) -> None:
     rows, columns = cells.shape
     axes.imshow(cells, cmap=ListedColormap([CARD, PALETTE["blue"]]), vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
-    for axis, length in ((axes.xaxis, columns), (axes.yaxis, rows)):
+    for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        if length <= 32:
-            axis.set_ticks(np.arange(length - 1) + 0.5, minor=True)
-            axis.grid(which="minor", visible=True, color=GRID, linewidth=0.8)
-    axes.tick_params(which="minor", length=0)
+    if columns <= 32:
+        axes.vlines(np.arange(columns - 1) + 0.5, -0.5, rows - 0.5, color=GRID, linewidth=0.8)
+    if rows <= 32:
+        axes.hlines(np.arange(rows - 1) + 0.5, -0.5, columns - 0.5, color=GRID, linewidth=0.8)
     axes.set_title(title, fontsize=10)
     for spine in axes.spines.values():
         spine.set_visible(True)

@@ -125,6 +125,7 @@ class Figure(MatplotlibFigure):
     def draw(self, renderer) -> None:
         super().draw(renderer)
 
+    @themed
     def png(self) -> bytes:
         """The figure as a PNG file, at its own dpi."""
         buffer = BytesIO()

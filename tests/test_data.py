@@ -1,0 +1,497 @@
+"""Data sets: what they hold, that they are the same each time, and what happens to damaged or missing files."""
+import hashlib
+import os
+import pickle
+import tarfile
+import threading
+import urllib.request
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
+from torchvision.transforms.v2 import functional as transforms
+
+from lwcourse import data as data_module
+from lwcourse.data import DataCorrupt, DataNotFound, load_data
+
+# ------------------------------------------------------------------------------------------------ digits
+
+def test_digits_are_those_of_scikit_learn_split_without_overlap():
+    data = load_data("digits", image_size=8, in_channels=1)
+    source = load_digits()
+    images = source.images.astype(np.uint8)
+    label_of = {image.tobytes(): label for image, label in zip(images, source.target, strict=True)}
+    assert len(data.train) == 1437 and len(data.test) == 360
+    parts = []
+    for images, labels in (data.train.tensors, data.test.tensors):
+        originals = (data.pixels(images)[:, 0] * 16).round().to(torch.uint8).numpy()
+        assert [label_of[image.tobytes()] for image in originals] == labels.tolist()
+        parts.append({image.tobytes() for image in originals})
+    assert not parts[0] & parts[1]
+    assert parts[0] | parts[1] == set(label_of)
+
+
+def test_digits_split_is_stratified():
+    data = load_data("digits")
+    everywhere, tested = Counter(load_digits().target.tolist()), Counter(data.test.tensors[1].tolist())
+    assert all(abs(tested[label] - everywhere[label] * 360 / 1797) <= 1 for label in range(10))
+
+
+def test_digits_are_normalised_by_the_training_pixels():
+    data = load_data("digits", image_size=24)
+    images = data.train.tensors[0]
+    assert images.shape == (1437, 3, 24, 24) and data.image_shape == (3, 24, 24)
+    assert torch.equal(images[:, 0], images[:, 1]) and torch.equal(images[:, 0], images[:, 2])
+    assert images.mean().abs() < 1e-4 and (images.std() - 1).abs() < 1e-4
+    assert (data.test.tensors[0].mean().abs() > 1e-4), "the test set has its own mean: it must not set the scale"
+    assert data.pixels(images).min() == 0 and data.pixels(images).max() == pytest.approx(1, abs=1e-6)
+
+
+def test_digits_are_resized_as_torchvision_does():
+    small, large = load_data("digits", image_size=8), load_data("digits", image_size=20)
+    pixels = small.pixels(small.test.tensors[0])
+    expected = transforms.resize(pixels, [20, 20], antialias=True)
+    torch.testing.assert_close(large.pixels(large.test.tensors[0]), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["digits", "photo_digits"])
+def test_seed_draws_the_set(name):
+    first, again, other = (load_data(name, image_size=16, seed=seed) for seed in (0, 0, 1))
+    for split in ("train", "test"):
+        a, b, c = (getattr(data, split).tensors for data in (first, again, other))
+        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+        assert not torch.equal(a[1], c[1])
+
+
+def test_loading_leaves_the_random_state_alone():
+    np.random.seed(3)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    load_data("photo_digits", image_size=16, copies=1)
+    assert torch.equal(before, torch.get_rng_state()) and (numpy_before == np.random.get_state()[1]).all()
+
+
+# ------------------------------------------------------------------------------------------- photo_digits
+
+def test_photo_digits_shapes_and_repr():
+    data = load_data("photo_digits", image_size=32, copies=2)
+    images, labels = data.train.tensors
+    assert images.shape == (2874, 3, 32, 32) and data.test.tensors[0].shape == (720, 3, 32, 32)
+    assert images.is_contiguous() and images.dtype == torch.float32 and labels.dtype == torch.int64
+    torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(images.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    assert repr(data) == "photo_digits: 2,874 training and 720 test images of 3 x 32 x 32, 10 classes"
+
+
+def test_photo_digits_come_from_their_own_split(monkeypatch):
+    seen, scatter = [], data_module._scatter
+    monkeypatch.setattr(data_module, "_scatter", lambda images, *rest: (seen.append(images), scatter(images, *rest))[1])
+    composed = load_data("photo_digits", image_size=16, copies=2)
+    plain = load_data("digits", image_size=8, in_channels=1)
+    for images, split in zip(seen, ("train", "test"), strict=True):
+        originals, labels = getattr(plain, split).tensors
+        torch.testing.assert_close(images, plain.pixels(originals).repeat_interleave(2, 0), atol=1e-6, rtol=0)
+        assert torch.equal(getattr(composed, split).tensors[1], labels.repeat_interleave(2))
+
+
+def test_crops_of_training_and_test_come_from_disjoint_columns(monkeypatch):
+    """Photographs that hold their own coordinates, with digits of no ink, tell where each crop lies."""
+    size, (height, width) = 32, (427, 640)
+    columns, rows = torch.arange(width).expand(height, width), torch.arange(height)[:, None].expand(height, width)
+    maps = torch.stack([torch.stack([columns / 1000, rows / 1000, torch.full((height, width), i / 2)]) for i in (0, 1)])
+    monkeypatch.setattr(data_module, "_photographs", lambda: maps)
+    monkeypatch.setattr(data_module, "_scatter", lambda images, *rest: torch.zeros(len(images), 1, size, size))
+    data = load_data("photo_digits", image_size=size, copies=1)
+    for split, inside in (("train", lambda cut: (cut, width)), ("test", lambda cut: (0, cut))):
+        crops = data.pixels(getattr(data, split).tensors[0])
+        columns, rows, photograph = (crops * torch.tensor([1000, 1000, 2]).view(3, 1, 1)).round().unbind(1)
+        assert torch.equal(columns[:, 0], columns[:, -1]) and (columns.diff(dim=2) == 1).all()
+        assert (rows.diff(dim=1) == 1).all() and rows.min() < 10 and rows.max() > height - 10
+        assert set(photograph.unique().tolist()) == {0, 1}
+        for i, (_, cut) in enumerate(data_module.CUTS):
+            first, last = inside(cut)
+            used = columns[photograph[:, 0, 0] == i]
+            assert first <= used.min() < first + 10 and last - 10 < used.max() < last
+
+
+def test_blending_is_the_difference_of_crop_and_ink(monkeypatch):
+    def on_grey(level):
+        monkeypatch.setattr(data_module, "_photographs", lambda: torch.full((2, 3, 427, 640), level))
+        data = load_data("photo_digits", image_size=16, copies=1)
+        return data.pixels(data.train.tensors[0])
+
+    ink = on_grey(0.0)
+    assert ink.max() > 0.9
+    torch.testing.assert_close(on_grey(0.6), (0.6 - ink).abs(), atol=1e-5, rtol=0)
+
+
+def test_scattered_digits_keep_their_shape_and_stay_inside():
+    size, block = 64, torch.zeros(400, 1, 8, 8)
+    block[:, :, 2:6, 3:5] = 1.0
+    ink = data_module._scatter(block, size, torch.Generator().manual_seed(0))[:, 0]
+    mass = ink.sum((1, 2))
+    scale = (mass / (8 / 64 * size**2)).sqrt()
+    assert 0.59 < scale.min() < 0.65 and 0.95 < scale.max() < 1.01
+    places = torch.arange(size) + 0.5
+    centre_x, centre_y = (ink.sum(1) * places).sum(1) / mass, (ink.sum(2) * places).sum(1) / mass
+    for centre in (centre_x, centre_y):  # the block's centre is the square's, which reaches to size * scale / 2
+        free = size * (1 - scale) / 2
+        assert ((centre - size / 2).abs() <= free + 0.5).all()
+        assert ((centre - size / 2).abs() > 0.8 * free).any()
+    width = (ink.sum(1) * (places - centre_x[:, None]) ** 2).sum(1)
+    height = (ink.sum(2) * (places - centre_y[:, None]) ** 2).sum(1)
+    assert (height > 2.5 * width).all(), "a block twice as tall as wide stays so"
+
+
+# ------------------------------------------------------------------------------------------------- photos
+
+def test_photos_are_those_of_scikit_learn():
+    photos = load_data("photos")
+    for name, photo in photos._asdict().items():
+        assert photo.shape == (3, 427, 640) and photo.dtype == torch.float32
+        assert np.array_equal((photo.permute(1, 2, 0) * 255).round().numpy(), load_sample_image(f"{name}.jpg"))
+
+
+def test_photos_resized_are_the_central_square():
+    whole, small = load_data("photos").china, load_data("photos", image_size=61).china
+    assert small.shape == (3, 61, 61)
+    expected = transforms.resize(whole[:, :, 106:533], [61, 61], antialias=True)  # 427 columns, from (640 - 427) / 2
+    torch.testing.assert_close(small, expected, atol=2e-3, rtol=0)
+
+
+def test_changing_a_photo_does_not_change_the_next():
+    load_data("photos").flower.zero_()
+    assert load_data("photos").flower.max() > 0.5
+
+
+# ------------------------------------------------------------------------------------------------- options
+
+@pytest.mark.parametrize(("name", "says"), [("digit", "'digits'"), ("Photo-Digits", "'photo_digits'"),
+                                            ("cifar", "'cifar10'"), ("zzzz", "there are digits")])
+def test_unknown_names_offer_close_matches(name, says):
+    with pytest.raises(ValueError, match=f"no data set '{name}'.*{says}"):
+        load_data(name)
+
+
+def test_a_name_is_a_string():
+    with pytest.raises(TypeError, match="got int"):
+        load_data(10)
+
+
+@pytest.mark.parametrize(("name", "options", "says"), [
+    ("digits", {"image_size": 0}, "image_size must be a whole number from 8 to 512, got 0"),
+    ("digits", {"image_size": 32.0}, "image_size .* got 32.0"),
+    ("digits", {"image_size": True}, "image_size .* got True"),
+    ("digits", {"in_channels": 2}, "in_channels must be 1 or 3, got 2"),
+    ("digits", {"seed": -1}, "seed .* got -1"),
+    ("photo_digits", {"image_size": 300}, "image_size must be a whole number from 16 to 128, got 300"),
+    ("photo_digits", {"copies": 0}, "copies must be a whole number of at least 1, got 0"),
+    ("photo_digits", {"seed": 1.5}, "seed .* got 1.5"),
+    ("photos", {"image_size": "64"}, "image_size .* got '64'"),
+    ("cifar10", {"image_size": 4}, "image_size .* got 4"),
+    ("imagenet", {"image_size": -224}, "image_size .* got -224")])
+def test_bad_options_are_named(name, options, says):
+    with pytest.raises(ValueError, match=says):
+        load_data(name, **options)
+
+
+def test_options_of_another_data_set_are_refused():
+    with pytest.raises(TypeError, match="'digits' takes no option 'copies'; it takes image_size, in_channels, seed"):
+        load_data("digits", copies=3)
+
+
+# -------------------------------------------------------------------------------------------------- CIFAR
+
+class FakeCifar:
+    """A CIFAR of a few random images, in the layout and formats of the real one, served by HTTP from `folder`."""
+
+    def __init__(self, name: str, folder, monkeypatch, address: str):
+        self.source = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
+        self.name, self.root = name, folder / "root"
+        generator, classes = np.random.default_rng(0), 10 if name == "cifar10" else 100
+        labels_key = "labels" if name == "cifar10" else "fine_labels"
+        self.files, self.images, self.labels = {}, {}, {}
+        for file, _ in (*self.source.train_list, *self.source.test_list):
+            pixels = generator.integers(0, 256, (4, 3 * 32 * 32), dtype=np.uint8)
+            labels = generator.integers(0, classes, 4).tolist()
+            self.images[file], self.labels[file] = pixels.reshape(4, 3, 32, 32), labels
+            self.files[file] = pickle.dumps({"data": pixels, labels_key: labels}, protocol=2)
+        meta = {self.source.meta["key"]: [f"kind {i}" for i in range(classes)]}
+        self.files[self.source.meta["filename"]] = pickle.dumps(meta, protocol=2)
+        inside = folder / self.source.base_folder
+        inside.mkdir()
+        for file, content in self.files.items():
+            (inside / file).write_bytes(content)
+        self.archive = folder / "served" / self.source.filename
+        with tarfile.open(self.archive, "w:gz") as tar:
+            tar.add(inside, self.source.base_folder)
+        md5 = {file: hashlib.md5(content).hexdigest() for file, content in self.files.items()}
+        for attribute in ("train_list", "test_list"):
+            monkeypatch.setattr(self.source, attribute, [[f, md5[f]] for f, _ in getattr(self.source, attribute)])
+        monkeypatch.setattr(self.source, "meta", {**self.source.meta, "md5": md5[self.source.meta["filename"]]})
+        monkeypatch.setattr(self.source, "tgz_md5", hashlib.md5(self.archive.read_bytes()).hexdigest())
+        monkeypatch.setattr(self.source, "url", f"{address}/{self.source.filename}")
+
+    @property
+    def inside(self):
+        return self.root / self.source.base_folder
+
+    @property
+    def local_archive(self):
+        return self.root / self.source.filename
+
+    def unpack(self):
+        self.root.mkdir()
+        with tarfile.open(self.archive) as tar:
+            tar.extractall(self.root, filter="data")
+
+    def truncate(self, path):
+        content = self.archive.read_bytes()
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content[:len(content) // 2])
+
+    def load(self, **options):
+        return load_data(self.name, root=self.root, **options)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def address(tmp_path):
+    """The address of a web server on this machine, for the files in `tmp_path / "served"`."""
+    (tmp_path / "served").mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path / "served")) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(params=["cifar10", "cifar100"])
+def either(request, tmp_path, monkeypatch, address):
+    return FakeCifar(request.param, tmp_path, monkeypatch, address)
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch, address):
+    return FakeCifar("cifar10", tmp_path, monkeypatch, address)
+
+
+def check_holds(fake, data):
+    """The data set holds every image and label of the fake, and leaves nothing but it in the folder."""
+    for dataset, listed in ((data.train, fake.source.train_list), (data.test, fake.source.test_list)):
+        names = [name for name, _ in listed]
+        pixels = torch.from_numpy(np.concatenate([fake.images[name] for name in names])) / 255
+        loaded, labels = zip(*[dataset[i] for i in range(len(dataset))], strict=True)
+        torch.testing.assert_close(data.pixels(torch.stack(loaded)), pixels, atol=1e-5, rtol=0)
+        assert list(labels) == [label for name in names for label in fake.labels[name]]
+    assert sorted(path.name for path in fake.inside.iterdir()) == sorted(fake.files)
+    assert not [path for path in fake.root.iterdir() if path.name.startswith(".")]
+
+
+def test_cifar_files_are_used(either):
+    either.unpack()
+    data = either.load(augment=False)
+    check_holds(either, data)
+    assert data.classes == tuple(f"kind {i}" for i in range(data.num_classes))
+    assert data.num_classes == {"cifar10": 10, "cifar100": 100}[either.name] and data.image_shape == (3, 32, 32)
+
+
+def test_cifar_is_downloaded(either):
+    check_holds(either, either.load(augment=False, download=True))
+
+
+def test_cifar_is_unpacked_from_an_archive(either):
+    either.root.mkdir()
+    either.local_archive.write_bytes(either.archive.read_bytes())
+    check_holds(either, either.load(augment=False))
+
+
+def test_cifar_is_not_downloaded_unasked(either, monkeypatch):
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *args, **options: pytest.fail("the network was used"))
+    with pytest.raises(DataNotFound) as error:
+        either.load()
+    for part in (either.source.url, str(either.local_archive), "download=True", 'load_data("digits")'):
+        assert part in str(error.value)
+    assert isinstance(error.value, FileNotFoundError) and not either.root.exists()
+
+
+def test_cifar_without_a_network(cifar, monkeypatch):
+    def no_network(*args, **options):
+        raise URLError("Name or service not known")
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    with pytest.raises(DataNotFound) as error:
+        cifar.load(download=True)
+    for part in (cifar.source.url, str(cifar.local_archive), "Name or service not known", 'load_data("digits")'):
+        assert part in str(error.value)
+    assert list(cifar.root.iterdir()) == []
+
+
+def test_cifar_half_a_download_is_no_data_set(cifar):
+    cifar.truncate(cifar.archive)
+    with pytest.raises(DataNotFound, match="could not download"):
+        cifar.load(download=True)
+    assert list(cifar.root.iterdir()) == []
+    with pytest.raises(DataNotFound, match="there is no CIFAR10"):
+        cifar.load()
+
+
+def test_cifar_truncated_archive_is_refused_then_mended(cifar):
+    cifar.truncate(cifar.local_archive)
+    before = cifar.local_archive.read_bytes()
+    with pytest.raises(DataCorrupt, match=f"{cifar.source.filename} is incomplete or damaged .*download=True"):
+        cifar.load()
+    assert cifar.local_archive.read_bytes() == before and not cifar.inside.exists()
+    check_holds(cifar, cifar.load(augment=False, download=True))
+
+
+@pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("damage", ["one bit", "half", "gone"])
+def test_cifar_damaged_file_is_named_then_mended(cifar, file, damage):
+    cifar.unpack()
+    path = cifar.inside / file
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "half":
+        path.write_bytes(content[:len(content) // 2])
+    else:
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataCorrupt) as error:
+        cifar.load()
+    assert f"{cifar.inside} is incomplete or damaged: {file} missing or with a wrong MD5" in str(error.value)
+    check_holds(cifar, cifar.load(augment=False, download=True))
+
+
+def test_cifar_interrupted_unpacking_is_no_data_set(cifar, monkeypatch):
+    moved, replace = [], os.replace
+
+    def interrupted(source, target):
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(target)
+        replace(source, target)
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cifar.load(download=True)
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(DataCorrupt, match="incomplete or damaged"):
+        cifar.load()
+    check_holds(cifar, cifar.load(augment=False, download=True))
+
+
+def test_cifar_augments_training_images_only(cifar):
+    cifar.unpack()
+    data = cifar.load()
+    assert len({data.train[0][0].numpy().tobytes() for _ in range(20)}) > 10
+    assert len({data.test[0][0].numpy().tobytes() for _ in range(5)}) == 1
+    assert type(data.train[0][0]) is torch.Tensor and data.train[0][0].shape == (3, 32, 32)
+
+
+def test_cifar_at_another_size(cifar):
+    cifar.unpack()
+    data = cifar.load(image_size=48)
+    assert data.train[0][0].shape == data.test[0][0].shape == data.image_shape == (3, 48, 48)
+
+
+def test_the_environment_names_the_folder(cifar, monkeypatch):
+    cifar.unpack()
+    monkeypatch.setenv("LWCOURSE_DATA", str(cifar.root))
+    assert len(load_data("cifar10").train) == 20
+    monkeypatch.delenv("LWCOURSE_DATA")
+    monkeypatch.setenv("HOME", str(cifar.root / "home"))
+    with pytest.raises(DataNotFound) as error:
+        load_data("cifar10")
+    assert str(cifar.root / "home" / ".cache" / "lwcourse") in str(error.value)
+
+
+# ----------------------------------------------------------------------------------------------- ImageNet
+
+@pytest.fixture
+def tree(tmp_path):
+    """Two classes; each training image has the shade of its class, and each test image a white centre."""
+    root = tmp_path / "imagenet"
+    for split, count in (("train", 3), ("val", 2)):
+        for label, wnid in enumerate(("n01440764", "n01443537")):
+            (root / split / wnid).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.full((100, 140, 3), 40 + 100 * label, np.uint8)
+                if split == "val":
+                    pixels[30:70, 50:90] = 255
+                Image.fromarray(pixels).save(root / split / wnid / f"{wnid}_{i}.JPEG", quality=95)
+    return root
+
+
+def test_imagenet_tree(tree):
+    data = load_data("imagenet", root=tree, image_size=64)
+    assert repr(data) == "imagenet: 6 training and 4 test images of 3 x 64 x 64, 2 classes"
+    assert data.classes == ("n01440764", "n01443537")
+    for dataset, count in ((data.train, 3), (data.test, 2)):
+        images, labels = zip(*[dataset[i] for i in range(len(dataset))], strict=True)
+        assert list(labels) == [0] * count + [1] * count
+        assert {image.shape for image in images} == {(3, 64, 64)}
+    shade = data.pixels(data.train[5][0]) * 255
+    torch.testing.assert_close(shade, torch.full_like(shade, 140), atol=3, rtol=0)
+
+
+def test_imagenet_tests_on_the_centre(tree):
+    """100 x 140 is resized to 73 x 102; the white square of 40 is 29.2 wide, in the middle of the crop of 64."""
+    data = load_data("imagenet", root=tree, image_size=64)
+    row = data.pixels(data.test[0][0])[0, 32]
+    white = (row > 0.6).nonzero()
+    assert (white.max() - white.min() + 1).item() in (29, 30) and abs((white.max() + white.min()).item() - 63) <= 2
+
+
+def test_imagenet_augmentation_can_be_off(tree):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).save(
+        tree / "train" / "n01440764" / "n01440764_0.JPEG")
+    draws = {augment: [load_data("imagenet", root=tree, image_size=32, augment=augment).train[0][0] for _ in range(3)]
+             for augment in (True, False)}
+    assert not torch.equal(draws[True][0], draws[True][1]) and torch.equal(draws[False][0], draws[False][1])
+
+
+@pytest.mark.parametrize("missing", ["", "train", "val"])
+def test_imagenet_missing_folders_are_named(tree, missing):
+    gone = tree / missing if missing else tree
+    gone.rename(tree.parent / "elsewhere")
+    with pytest.raises(DataNotFound) as error:
+        load_data("imagenet", root=tree)
+    assert f"there is no folder {gone}." in str(error.value)
+    assert "image-net.org" in str(error.value) and f"{tree}/val/<class>/*.JPEG" in str(error.value)
+
+
+def test_imagenet_has_a_default_place(tree, monkeypatch):
+    monkeypatch.setenv("LWCOURSE_DATA", str(tree.parent))
+    assert len(load_data("imagenet").test) == 4
+
+
+def test_imagenet_class_lists_must_agree(tree):
+    (tree / "val" / "n01443537").rename(tree / "val" / "n09999999")
+    with pytest.raises(DataCorrupt, match="only one of them has n01443537, n09999999"):
+        load_data("imagenet", root=tree)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_imagenet_empty_class_is_named(tree, split):
+    (tree / split / "n01500000").mkdir()
+    with pytest.raises(DataNotFound, match="no valid file for the classes n01500000"):
+        load_data("imagenet", root=tree)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no image", "empty"])
+def test_imagenet_damaged_image_is_named(tree, damage):
+    path = tree / "train" / "n01440764" / "n01440764_1.JPEG"
+    content = {"truncated": path.read_bytes()[:600], "no image": b"<html>404</html>", "empty": b""}[damage]
+    path.write_bytes(content)
+    data = load_data("imagenet", root=tree, image_size=32)
+    assert data.train[0][0].shape == (3, 32, 32)
+    with pytest.raises(DataCorrupt, match="n01440764_1.JPEG cannot be read as an image"):
+        data.train[1]
