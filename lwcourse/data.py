@@ -111,7 +111,7 @@ def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data
         raise ValueError(f"in_channels must be 1 or 3, got {in_channels!r}")
     splits = []
     for images, labels in _split_digits(seed):
-        images = F.interpolate(images, (image_size, image_size), mode="bilinear", antialias=True)
+        images = F.interpolate(images, (image_size, image_size), mode="bilinear")
         splits.append((images.repeat(1, in_channels, 1, 1), labels))
     return _in_memory("digits", *splits)
 

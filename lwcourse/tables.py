@@ -21,7 +21,8 @@ def text_table(rows: Rows, left: int = 1, footer: int = 0) -> str:
 def html_table(rows: Rows, left: int = 1, footer: int = 0, caption: str = "") -> str:
     """The same rows as an HTML table that scrolls when it is long."""
     def line(row: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f'<{tag} style="text-align:{"left" if i < left else "right"}">{html.escape(cell)}</{tag}>'
+        style = "padding:2px 8px;text-align:"  # ipywidgets.HTML has no padding of its own
+        return "<tr>" + "".join(f'<{tag} style="{style}{"left" if i < left else "right"}">{html.escape(cell)}</{tag}>'
                                 for i, cell in enumerate(row)) + "</tr>"
 
     body = len(rows) - footer

@@ -153,6 +153,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     for a checkpoint that exists, unless `resume`; TrainingDiverged when the loss is no longer finite.
     """
     _check_types(model, data, Data)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"{type(model).__name__} has no parameter to train")
     settings = {
         "model": type(model).__name__, "data": data.name, "train_images": len(data.train),
         "test_images": len(data.test), "epochs": epochs, "seed": seed, "batch_size": batch_size, "lr": lr,
@@ -174,7 +176,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     total_steps, warmup_steps = epochs * len(train_loader), round(warmup_epochs * len(train_loader))
 
     with _random_state_kept(device), _placed(model, device, channels_last) as place:
-        _check_model(model, data, place)
+        for dataset in (data.train, data.test):
+            _check_output(model, dataset, place, data.classes)
         criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         optimizer = torch.optim.SGD(model.parameters(), lr, momentum, nesterov=nesterov, weight_decay=weight_decay)
         blend = _mixup(mixup, data.num_classes) if mixup else None
@@ -360,21 +363,21 @@ def _random_state_kept(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _placed(model: nn.Module, device: torch.device, channels_last: bool) -> Iterator[Callable[[Tensor], Tensor]]:
     """Move a model to a device and memory layout, and back at the end; yields what moves images there."""
-    def tensors() -> list[Tensor]:
-        return [*model.parameters(), *model.buffers()]
+    def named() -> dict[str, Tensor]:
+        return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    homes = [(tensor.device, tensor.stride()) for tensor in tensors()]
+    home = next((tensor.device for tensor in named().values()), device)
+    before = {name: (tensor.shape, tensor.stride()) for name, tensor in named().items()}
     model.to(device, memory_format=layout)
     try:
         yield lambda images: images.to(device, memory_format=layout)
     finally:
-        if homes:
-            model.to(homes[0][0])
-        for tensor, (_, stride) in zip(tensors(), homes, strict=True):
-            if tensor.stride() != stride:
-                tensor.data = torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype,
-                                                  device=tensor.device).copy_(tensor.data)
+        model.to(home)
+        for name, tensor in named().items():
+            shape, stride = before.get(name, (None, None))
+            if tensor.shape == shape and tensor.stride() != stride:
+                tensor.data = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=home).copy_(tensor.detach())
 
 
 def _check_types(model: object, data: object, kinds: type | tuple[type, ...]) -> None:
@@ -414,13 +417,6 @@ def _check_settings(settings: dict[str, Any]) -> None:
     for name, (right, allowed) in rules.items():
         if not right:
             raise ValueError(f"{name} must be {allowed}, got {settings[name]!r}")
-
-
-def _check_model(model: nn.Module, data: Data, place: Callable[[Tensor], Tensor]) -> None:
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(f"{type(model).__name__} has no parameter to train")
-    for dataset in (data.train, data.test):
-        _check_output(model, dataset, place, data.classes)
 
 
 def _check_output(model: nn.Module, dataset: Dataset, place: Callable[[Tensor], Tensor],

@@ -40,7 +40,8 @@ class Explorer(ipywidgets.VBox):
         self.controls = dict(controls)
         self.figure: viz.Figure | None = None
         self._draw = draw
-        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+        # No tooltip: with one, JupyterLab shows an error in place of the picture (ipywidgets 8.1.9).
+        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "align_self": "flex-start"})
         self.table = ipywidgets.HTML()
         panel = ipywidgets.Box([*self.controls.values()], layout={"flex_flow": "row wrap"})
         super().__init__([panel, self.picture, self.table])
@@ -62,7 +63,6 @@ class Explorer(ipywidgets.VBox):
             self.picture.layout.display = "none"
             return
         self.picture.value = self.figure.png()
-        self.picture.tooltip = self.figure.alt
         self.picture.layout.display = None
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ class Explorer(ipywidgets.VBox):
 
 def _labelled(description: str, **options) -> dict:
     """Options that every control has: a label with room, and no redrawing while the mouse still moves."""
-    return {"description": description, "style": {"description_width": "8em"}, "layout": {"width": "24em"}} | options
+    return {"description": description, "style": {"description_width": "9em"}, "layout": {"width": "25em"}} | options
 
 
 def slider(description: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
@@ -111,7 +111,7 @@ class ConvExplorer(Explorer):
             "kernel": dropdown("kernel", [(f"{k} × {k}", k) for k in (1, 3, 5, 7)], kernel),
             "stride": dropdown("stride", [1, 2], 1),
             "dilation": dropdown("dilation", [1, 2, 3], 1),
-            "image_size": slider("image size (pixels)", 32, 8, 112, 8),
+            "image_size": slider("image size (px)", 32, 8, 112, 8),
         }, self._explore)
 
     @staticmethod
@@ -159,7 +159,7 @@ class WidthExplorer(Explorer):
         super().__init__({
             "name": dropdown("network", names, name),
             "width": slider("width", float(width), 0.2, 1.5, 0.05),
-            "resolution": slider("image size (pixels)", resolution, 96, 256, 32),
+            "resolution": slider("image size (px)", resolution, 96, 256, 32),
         }, self._explore)
 
     @classmethod

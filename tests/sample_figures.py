@@ -45,7 +45,7 @@ def point(name: str, kind: str, intensity: float, share: float, seconds: float =
 
 
 POINTS = [point("a", "depthwise", 0.5, 0.9, 4e-3), point("b", "1x1", 5.0, 0.5, 1e-3),
-          point("c", "1x1", 20.0, 0.8, 5e-3)]
+          point("c", "1x1", 20.0, 0.8, 15e-3)]
 
 
 def spiral(count: int = 60) -> torch.Tensor:
@@ -73,6 +73,8 @@ def draw(name: str) -> viz.Figure:
         "latency_bars, macs": lambda: viz.latency_bars(LATENCIES, macs={"wide": 3_000_000, "narrow": mobilenet()}),
         "roofline": lambda: viz.roofline(ROOF, POINTS, title="Three layers"),
         "roofline, two": lambda: viz.roofline(ROOF, {"mine": POINTS, "other": POINTS[:2]}),
+        "ranks": lambda: viz.ranks({"parameters": {"alexnet": 61e6, "resnet18": 12e6, "squeezenet1_1": 1e6},
+                                    "latency": {"resnet18": 0.14, "alexnet": 0.09, "squeezenet1_1": 0.09}}, title="Two"),
         "training_curves": lambda: viz.training_curves(
             {"a": [history([0.5, 0.7]), history([0.6, 0.9])], "b": history([0.3])}, title="Two networks"),
         "error_bars": lambda: viz.error_bars({"mobilenet": [0.91, 0.93, 0.95], "other": [0.90]}),
@@ -97,7 +99,8 @@ def draw(name: str) -> viz.Figure:
 FIGURES = [
     "cost_bars", "cost_bars, log", "cost_bars, one", "cost_layers", "cost_layers, stages", "shape_flow",
     "shape_flow, reference", "width_scaling", "pareto", "pareto, log", "pareto, one", "latency_bars",
-    "latency_bars, macs", "roofline", "roofline, two", "training_curves", "error_bars", "activation_functions",
+    "latency_bars, macs", "roofline", "roofline, two", "ranks", "training_curves", "error_bars",
+    "activation_functions",
     "curves_2d", "confusion", "confusion, names", "image", "images", "feature_maps", "feature_maps, relu",
     "kernels, depthwise", "kernels, dense", "kernels, 1x1", "receptive_field", "connectivity", "connectivity, one",
 ]

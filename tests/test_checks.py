@@ -161,7 +161,7 @@ def test_right_type_passes(register, expects, answer):
 # The registry
 
 @pytest.mark.parametrize("unknown, words", [
-    ("0.1", "there is no exercise '0.1'; did you mean '00.1'"), ("00.77", "00.1"), ("zz", "there are 00.1")])
+    ("0.1", "there is no exercise '0.1'; did you mean '00.1'"), ("00.77", r"did you mean '00\.\d"), ("zz", "there are 00.1")])
 def test_unknown_id_names_others(unknown, words):
     with pytest.raises(ValueError, match=words):
         lw.check(unknown, 1)
@@ -184,7 +184,8 @@ def test_decorator_refuses(options, words):
 def test_exercises_are_in_order_and_of_the_chapter_asked_for(register):
     register(lambda answer: None)
     checks._exercises["00.10"] = checks.Exercise("00.10", "A test", 1, "easy", object, print)
-    assert [one.id for one in checks.exercises("00")] == ["00.1", "00.9", "00.10"]
+    ids = [one.id for one in checks.exercises("00")]
+    assert ids[0] == "00.1" and ids[-2:] == ["00.9", "00.10"]
     assert {one.chapter for one in checks.exercises()} >= {"00"}
 
 

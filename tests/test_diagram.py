@@ -207,6 +207,8 @@ def shuffled(x, groups):
     (lambda m, x: F.relu(F.conv2d(x, m.weight, None, 2, 1, 1, 8)), ("3×3 depthwise conv", "8 → 8, stride 2", "ReLU")),
     (lambda m, x: F.conv_transpose2d(x, m.weight, stride=2, groups=8),
      ("3×3 transposed depthwise conv", "8 → 8, stride 2")),
+    (lambda m, x: F.conv_transpose2d(x, m.weight, None, 1, 1, 0, 8, 2),
+     ("3×3 transposed depthwise conv", "8 → 8, dilation 2")),
     (lambda m, x: m.scale * x, ("× scale",)),
     (lambda m, x: 1 - x, ("1 − x",)),
     (lambda m, x: x / 2, ("÷ 2",)),
@@ -231,6 +233,7 @@ def test_words_for_operations(function, expected):
 @pytest.mark.parametrize("function", [
     lambda m, x: x.view(2, 4, 2, 6, 6).view(2, 8, 6, 6),
     lambda m, x: x.view(2, 4, 2, 6, 6).transpose(1, 3).reshape(2, 8, 6, 6),
+    lambda m, x: x.view(2, 4, 2, 6, 6).permute(0, 2, 1, 4, 3).reshape(2, 8, 6, 6),
     lambda m, x: x.view(2, 2, 2, 2, 36).transpose(1, 2).reshape(2, 8, 6, 6),
 ])
 def test_other_views_are_no_channel_shuffle(function):
@@ -279,6 +282,11 @@ def test_the_module_and_its_input_stay_as_they_were():
     assert len(block.project._forward_hooks) == 1 and calls == []
     assert all(torch.equal(value, before[key]) for key, value in block.state_dict().items())
     assert all(parameter.grad is None for parameter in block.parameters())
+
+
+def test_one_image_is_enough_in_training_mode():
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvBNAct(4, 4, 1)).train()  # BatchNorm refuses a single value
+    assert boxes(trace(pooled, torch.randn(1, 4, 6, 6)))[1] == ("1×1 conv", "4 → 4", "BN · ReLU")
 
 
 class Branching(nn.Module):

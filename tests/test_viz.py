@@ -2,6 +2,7 @@
 from itertools import combinations
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from matplotlib.text import Text
@@ -122,6 +123,13 @@ class TestLabels:
         assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
         dots = axes.transData.transform(points)
         assert not [1 for box in boxes for dot in dots if box.contains(*dot)]
+        leaders = [text for text in axes.texts if not text.get_text()]
+        assert leaders, "in a crowd some labels stand apart, with a line"
+        for leader in leaders:
+            start = axes.transData.transform(leader.xy)
+            end = start + np.array(leader.xyann) * figure.dpi / 72
+            spots = start + np.linspace(0, 0.95, 30)[:, None] * (end - start)
+            assert not [1 for spot in spots for box in boxes if box.contains(*spot)], "a line runs through a name"
 
     def test_a_label_keeps_off_the_line(self):
         _, axes = viz.new_figure(alt="a line")

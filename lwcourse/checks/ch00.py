@@ -112,7 +112,7 @@ def depthwise_share(answer: Callable[[nn.Module, tuple[int, int, int]], float]) 
     wrong = {reason: {} for reason in SHARE_MISTAKES}
     for name, size in (("mobilenet_v1", 64), ("mobilenet_v2", 96), ("mobilenet_v3_small", 64)):
         network, input_size = lw.create_model(name, num_classes=200), (3, size, size)
-        label = f"{answer.__name__}({name}, {input_size})"
+        label = f"depthwise_share({name}, {input_size})"
         mine[label] = answer(network, input_size)
         counts = _counts(network, input_size)
         right[label] = counts.depthwise / counts.total

@@ -213,8 +213,8 @@ def _notes(rows: list[Row], ours: Run, theirs: Run, dtype: torch.dtype) -> list[
               and a.module.momentum != b.module.momentum]
     if unlike:
         a, b = unlike[0]
-        notes.append(f"BatchNorm momentum is {a.module.momentum} in your `{a.name}` and {b.module.momentum} in the "
-                     f"reference ({len(unlike)} such layers): it changes training only")
+        notes.append(f"BatchNorm momentum is {_number(a.module.momentum)} in your `{a.name}` and "
+                     f"{_number(b.module.momentum)} in the reference ({len(unlike)} such layers): it changes training only")
     rates = [[f"{rate:g}" for rate, _ in side.dropouts] for side in (ours, theirs)]
     if rates[0] != rates[1]:
         words = [", ".join(side) or "none" for side in rates]
@@ -227,6 +227,10 @@ def _notes(rows: list[Row], ours: Run, theirs: Run, dtype: torch.dtype) -> list[
     if dtype is torch.float32:
         notes.append("compared in float32, where a small difference such as BatchNorm's eps may not show")
     return notes
+
+
+def _number(value: float | None) -> str:
+    return "None" if value is None else f"{value:g}"
 
 
 def _public(row: Row, tolerance: float) -> LayerComparison:

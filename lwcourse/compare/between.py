@@ -243,23 +243,24 @@ def other_source(p: Parting) -> str | None:
 
 def formulas(p: Parting) -> str | None:
     """Whatever the two were found to be."""
-    if p.both:
-        return f"yours is {p.ours}, but the reference's is {p.theirs}"
-    if p.theirs is not None:
-        return f"the reference's is {p.theirs}; yours is something else"
-    return f"yours is {p.ours}; the reference's is something else" if p.ours is not None else None
+    return f"yours is {p.ours}, but the reference's is {p.theirs}" if p.both else None
 
 
 HYPOTHESES = (not_finite, same_channels_elsewhere, alternating, scale, squeeze_on_the_wrong_side, activation,
               shortcut, gate, pooling, channel_scale, shapes, other_source, formulas)
 
 
-def cause(p: Parting) -> str:
-    """The first hypothesis that holds, in words."""
-    for hypothesis in HYPOTHESES:
-        words = hypothesis(p)
-        if words:
-            return words
+def cause(p: Parting) -> str | None:
+    """The first hypothesis that holds, in words; None when none does."""
+    return next((words for hypothesis in HYPOTHESES if (words := hypothesis(p))), None)
+
+
+def effect(p: Parting) -> str:
+    """What can be said when no cause was found."""
+    if p.theirs is not None:
+        return f"the reference's is {p.theirs}; yours is something else"
+    if p.ours is not None:
+        return f"yours is {p.ours}; the reference's is something else"
     last = p.values[-1].layer
     return f"something without weights differs{f' after `{last}`' if last else ''}, but none of the usual causes fits"
 
@@ -312,6 +313,8 @@ def known_order(p: Parting, prints: Tensor) -> tuple[tuple[str, ...], int] | Non
     whole += [((a, b), torch.cat([x, y])) for a, function, x in known for b, other, y in known
               if a != b and function == other and len(x) + len(y) == len(prints)]
     for layers, base in whole:
+        if not equal_prints(base.sort().values, prints.sort().values, p.tolerance):
+            continue
         for groups in divisors(len(prints)):
             if equal_prints(shuffled(base, groups), prints, p.tolerance):
                 return layers, groups

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.compare.between import Parting, cause
+from lwcourse.compare.between import Parting, cause, effect
 from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, close
 from lwcourse.compare.trace import Call, Layer
 from lwcourse.compare.transfer import fit
@@ -67,11 +67,12 @@ class Finding:
 
 def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor]]) -> Finding | None:
     """The first place where the networks part; `outputs` are the pairs of final tensors that differ."""
+    previous: Row | None = None  # the latest matched row that was called
     for k, row in enumerate(walk.rows):
         if row.mine is None or row.reference is None:
             return Finding(_missing_or_extra(walk, k), row)
         if row.input_error is not None and row.input_error > walk.tolerance:
-            return Finding(_parted_before(walk, k), row)
+            return _parted_before(walk, k, previous)
         if not fit(row.mine, row.reference):
             return Finding(_other_tensors(walk, k), row)
         if row.mine_call is None and row.reference_call is None:
@@ -81,11 +82,15 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor]]) -> Findin
             return Finding(f"{walk.place(row)}: {sides[0]} calls it once more than {sides[1]}", row)
         if row.output_error is not None and row.output_error > walk.tolerance:
             return Finding(_other_result(walk, row), row)
+        previous = row
     for mine, reference in outputs:
-        words = cause(_parting(walk, len(walk.rows), mine, reference))
+        parting = _parting(walk, len(walk.rows), mine, reference)
+        words = cause(parting)
+        if words is None and _is_inside(previous, parting):
+            return Finding(_other_result(walk, previous), previous)
         last = next((f"layer {row.number} of {len(walk.rows)}, your `{row.mine.name}`" for row in walk.rows[::-1]
                      if row.mine is not None), "the start")
-        return Finding(f"between {last}, and the output: {words}", None)
+        return Finding(f"between {last}, and the output: {words or effect(parting)}", None)
     return None
 
 
@@ -110,15 +115,27 @@ def _parting(walk: Walk, k: int, mine: Tensor, reference: Tensor) -> Parting:
     return Parting(mine, reference, values, walk.tolerance, *later)
 
 
-def _parted_before(walk: Walk, k: int) -> str:
+def _is_inside(previous: Row | None, parting: Parting) -> bool:
+    """Whether the layer before is to blame: it agrees only without what its subclass adds, which nothing explains."""
+    if previous is None:
+        return False
+    return bool(parting.ours is None and previous.mine_call.plain
+                or parting.theirs is None and previous.reference_call.plain)
+
+
+def _parted_before(walk: Walk, k: int, previous: Row | None) -> Finding:
     row = walk.rows[k]
     where = f"before {walk.place(row)}: "
     if row.mine_call.inputs is None:
-        return f"{where}what comes in differs"
+        return Finding(f"{where}what comes in differs", row)
     pairs = zip(row.mine_call.inputs, row.reference_call.inputs, strict=True)
     mine, reference = next(((a, b) for a, b in pairs if not close(a, b, walk.tolerance)),
                            (row.mine_call.inputs[0], row.reference_call.inputs[0]))
-    return where + cause(_parting(walk, k, mine, reference))
+    parting = _parting(walk, k, mine, reference)
+    words = cause(parting)
+    if words is None and _is_inside(previous, parting):
+        return Finding(_other_result(walk, previous), previous)
+    return Finding(where + (words or effect(parting)), row)
 
 
 # Structure

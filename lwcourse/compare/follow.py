@@ -45,22 +45,27 @@ class Comparer:
         self.waiting = {module: reference.calls_of(module) for module in self.partner.values()}
         self.errors: dict[Call, tuple[float | None, float | None]] = {}
         self.kept = 0
+        self.fused: Call | None = None  # the latest call that agrees only without its own activation
 
     def finish(self, call: Call) -> None:
         """The callback of a Recorder."""
         waiting = self.waiting.get(self.partner.get(call.module), [])
         agrees = False
+        fused = False
         if waiting:
             theirs = waiting.pop(0)
             entering = self._error(call.inputs, theirs.inputs)
-            leaving = self._error(call.outputs, theirs.outputs)
+            leaving = None if entering is None else self._error(call.outputs, theirs.outputs)
             if leaving is not None and leaving > self.tolerance and (call.plain or theirs.plain):
                 # One may be a BatchNorm that also applies the activation: what comes next will tell.
                 leaving = min(leaving, self._error(call.plain or call.outputs, theirs.plain or theirs.outputs))
+                fused = leaving <= self.tolerance
             self.errors[call] = entering, leaving
             agrees = all(error is None or error <= self.tolerance for error in (entering, leaving))
+        if agrees and fused:
+            self.fused, call = call, self.fused
         self.kept += not agrees
-        if agrees or self.kept > KEPT_CALLS:
+        if call is not None and (agrees or self.kept > KEPT_CALLS):
             call.inputs = call.outputs = call.plain = None
 
     @staticmethod

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Other names that a layer written by hand may give to the usual four tensors.
-ROLES = {"gamma": "weight", "beta": "bias", "in_proj_weight": "weight", "in_proj_bias": "bias",
-         "moving_mean": "running_mean", "moving_var": "running_var"}
+# Other names of the usual four tensors: in nn.MultiheadAttention, and in a norm written by hand.
+ATTENTION = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
+BY_HAND = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"}
 STATISTICS = ("running_mean", "running_var")
 USUAL = ("weight", "bias", *STATISTICS)
 TORCH_LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm)
@@ -104,11 +104,15 @@ def tensors_in(value) -> list[Tensor]:
     return [t for item in value for t in tensors_in(item)] if isinstance(value, (tuple, list)) else []
 
 
-def owned(module: nn.Module) -> dict[str, str]:
-    """Role -> name of the parameters and running statistics that a module owns itself; weight and bias come first."""
-    names = [n for n, p in module.named_parameters(recurse=False)]
-    names += [n for n, b in module.named_buffers(recurse=False) if ROLES.get(n, n) in STATISTICS]
-    roles = {ROLES.get(name, name): name for name in names}
+def owned(module: nn.Module, is_block: bool = False) -> dict[str, str]:
+    """Role -> name of the parameters and running statistics that a module owns itself; weight and bias come first.
+
+    The `gamma` of a block, which has layers inside, is no norm's weight.
+    """
+    aliases = ATTENTION if is_block else ATTENTION | BY_HAND
+    names = [n for n, _ in module.named_parameters(recurse=False)]
+    names += [n for n, _ in module.named_buffers(recurse=False) if aliases.get(n, n) in STATISTICS]
+    roles = {aliases.get(name, name): name for name in names}
     if len(roles) < len(names):  # e.g. both `weight` and `gamma`
         roles = {name: name for name in names}
     return {role: roles[role] for role in (*USUAL, *roles) if role in roles}
@@ -184,6 +188,7 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
     names = {module: name for name, module in model.named_modules()}
     owners = {module: tensors for module in names if (tensors := owned(module))}
     whole = {m for m in owners if not any(child in owners for child in m.modules() if child is not m)}
+    owners = {module: owned(module, module not in whole) for module in owners}
     where: dict[int, tuple[nn.Module, str]] = {}
     for module, tensors in owners.items():
         for role, name in tensors.items():
@@ -194,8 +199,8 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
     latest: tuple[Layer | None, int] = (None, 0)  # the last layer noted for a block, and the torch function it was in
 
     def note(module, roles):
-        raw = module not in whole and roles[0] not in USUAL
         tensors = {role: waiting[module].pop(role) for role in roles}
+        raw = module not in whole and roles[0] not in USUAL
         previous = seen.layers[-1] if seen.layers else None
         layer = Layer(names[module], module, tensors, raw, next(clock), previous)
         seen.layers.append(layer)

@@ -6,6 +6,7 @@ from lwcourse.compare.trace import USUAL, Layer, eval_copy, nothing_left_behind,
 
 Pair = tuple[Layer | None, Layer | None]
 
+MAPS = (nn.Linear, nn.modules.conv._ConvNd)
 GAP = 1.0  # the cost of leaving a layer without a partner, the unit of `mismatch`
 
 
@@ -36,10 +37,10 @@ def check_inputs(x: object) -> tuple[Tensor, ...]:
     return inputs
 
 
-def _core(shape: tuple[int, ...], everywhere: bool = False) -> tuple[int, ...]:
-    """A shape without its trailing ones, or without any ones."""
-    if everywhere:
-        return tuple(size for size in shape if size != 1)
+def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its trailing ones; (1, C, 1, 1), as (C, 1, 1), is a vector of C numbers."""
+    if sum(size > 1 for size in shape) <= 1:
+        return tuple(size for size in shape if size > 1)
     while shape and shape[-1] == 1:
         shape = shape[:-1]
     return shape
@@ -54,7 +55,7 @@ def fit(a: Layer, b: Layer) -> bool:
         both_usual = role in USUAL and other_role in USUAL
         if both_usual and role != other_role or (role in USUAL[2:]) != (other_role in USUAL[2:]):
             return False
-        if _core(shape, not both_usual) != _core(other_shape, not both_usual):
+        if _core(shape) != _core(other_shape):
             return False
     return True
 
@@ -66,19 +67,20 @@ def family(layer: Layer) -> str:
     shapes = layer.shapes()
     if "running_mean" in shapes or "Norm" in layer.kind:
         return "norm"
-    return "map" if len(shapes.get("weight", ())) > 1 else layer.kind
+    return "map" if len(_core(shapes.get("weight", ()))) > 1 or isinstance(layer.module, MAPS) else layer.kind
 
 
 def mismatch(a: Layer, b: Layer) -> float:
     """0 for twins; below 2 gaps when they look like one layer with different settings; else more than 2 gaps.
 
-    A norm has few shapes of its own, so it is known by the layer before it as well.
+    Convolutions of one shape are told apart by their strides, norms by the layer before them.
     """
     if family(a) != family(b):
         return 0.2 if fit(a, b) else 2.1 * GAP
     if fit(a, b):
         norms = family(a) == "norm" and a.previous is not None and b.previous is not None
-        return 0.1 if norms and not fit(a.previous, b.previous) else 0.0
+        strides = [getattr(layer.module, "stride", None) for layer in (a, b)]
+        return 0.1 if norms and not fit(a.previous, b.previous) or strides[0] != strides[1] else 0.0
     if a.shapes().get("weight") == b.shapes().get("weight"):
         return 0.25  # one has a bias, or running statistics, and the other has not
     return 0.4 if a.kind == b.kind else 0.7

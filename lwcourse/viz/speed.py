@@ -93,14 +93,14 @@ def latency_bars(latencies: Latencies, *, macs: Mapping[str, int | Profile] | No
     medians = np.array([1e3 * latencies[name].median for name in names])
     low = medians - [1e3 * latencies[name].q1 for name in names]
     high = [1e3 * latencies[name].q3 for name in names] - medians
-    words = [f"{name} {middle:.3g} ms" for name, middle in zip(names, medians, strict=True)]
+    words = [f"{name} {_milliseconds(middle)}" for name, middle in zip(names, medians, strict=True)]
     columns = 1 if macs is None else 2
     where = f"{latencies.device}, {_threads(latencies.threads)}"
     figure, axes = new_figure(7.8, 1.15 + 0.4 * len(names) + (0.3 if title else 0), columns=columns,
                               alt=f"Bar chart of median latency on {where}: {listed(words)}.")
     panels = np.atleast_1d(axes)
     colour = PALETTE["orange"]
-    bar_panel(panels[0], names, medians, [f"{middle:.3g} ms" for middle in medians], colour,
+    bar_panel(panels[0], names, medians, [_milliseconds(middle) for middle in medians], colour,
               f"latency (ms), median and quartiles\n{where}", ends=medians + high, headroom=1.45 if macs else 1.15)
     panels[0].errorbar(medians, np.arange(len(names)), xerr=np.clip([low, high], 0, None), fmt="none", ecolor=INK,
                        elinewidth=1.5, capsize=4, capthick=1.5)
@@ -160,6 +160,11 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
              ylabel=f"GMAC/s reached on {roof.device}, {_threads(roof.threads)}")
     _name_slope(axes, roof)
     return figure
+
+
+def _milliseconds(value: float) -> str:
+    """1.2345 -> '1.23 ms', 1234.5 -> '1,234 ms': never an exponent."""
+    return f"{value:.3g} ms" if value < 999.5 else f"{value:,.0f} ms"
 
 
 def _threads(count: int) -> str:

@@ -28,14 +28,15 @@ def only_squares():
     return conv_macs
 
 
-def share(weight, chosen, base=lambda network, layer: True):
+def share(weight, chosen, base=lambda module: True):
     """A function that divides the `weight` of the `chosen` layers by that of the `base` layers."""
     def build():
         def depthwise_share(network, input_size):
             modules = dict(network.named_modules())
-            pairs = [(modules[layer.name], layer) for layer in lw.profile(network, input_size).layers]
-            return (sum(weight(layer) for pair in pairs for _, layer in [pair] if chosen(*pair))
-                    / sum(weight(layer) for pair in pairs for _, layer in [pair] if base(*pair)))
+            layers = [(modules[layer.name], layer) for layer in lw.profile(network, input_size).layers]
+            part, whole = (sum(weight(layer) for module, layer in layers if wanted(module))
+                           for wanted in (chosen, base))
+            return part / whole
         return depthwise_share
     return build
 
@@ -52,16 +53,16 @@ def one(layer):
     return 1
 
 
-def is_conv(module, layer):
+def is_conv(module):
     return isinstance(module, nn.Conv2d)
 
 
-def is_spatial(module, layer):
-    return is_conv(module, layer) and module.kernel_size > (1, 1)
+def is_spatial(module):
+    return is_conv(module) and module.kernel_size > (1, 1)
 
 
-def is_depthwise(module, layer):
-    return is_conv(module, layer) and module.groups == module.in_channels
+def is_depthwise(module):
+    return is_conv(module) and module.groups == module.in_channels
 
 
 def per_cent():
@@ -126,7 +127,7 @@ WRONG = {
         "every large kernel": (share(macs, is_spatial), "every convolution with a kernel above 1"),
         "every convolution": (share(macs, is_conv), "you count every convolution;"),
         "classifier left out": (share(macs, is_depthwise, is_conv), "the classifier is part of the network"),
-        "the others": (share(macs, lambda *pair: not is_depthwise(*pair)), "all other layers"),
+        "the others": (share(macs, lambda module: not is_depthwise(module)), "all other layers"),
         "always 224 pixels": (fixed_size, "mobilenet_v1, (3, 64, 64)"),
     },
     "00.3": {
