@@ -7,7 +7,7 @@ ARGS   ?=
 # The virtual environment's own Python; started this way, its tools work from a folder with spaces in its name too.
 RUN    := "$(VENV)/bin/python" -m
 
-.PHONY: lab test notebooks exercises figures benchmark lint clean
+.PHONY: lab test notebooks exercises figures readme benchmark lint clean
 
 lab: $(VENV)/course.stamp
 	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
@@ -22,7 +22,7 @@ test: $(VENV)/dev.stamp
 	if [ $$status = 0 ]; then echo "make test: all passed"; else echo "make test: FAILED, see above"; fi; \
 	exit $$status
 
-notebooks exercises figures benchmark: $(VENV)/dev.stamp
+notebooks exercises figures readme benchmark: $(VENV)/dev.stamp
 	$(RUN) lwcourse $@ $(ARGS)
 
 lint: $(VENV)/dev.stamp

@@ -119,6 +119,13 @@ def address(args: argparse.Namespace) -> int:
     return 0
 
 
+def readme(args: argparse.Namespace) -> int:
+    from lwcourse.authoring import find_root, update_readme
+    changed = update_readme(find_root(), check=args.check)
+    print("README.md " + ("is out of date" if changed and args.check else "changed" if changed else "is up to date"))
+    return 1 if args.check and changed else 0
+
+
 def check_env(args: argparse.Namespace) -> int:
     """Versions of what the package and its extras need, and the device; fails when the course cannot run."""
     print(f"Python {sys.version.split()[0]}, {torch.get_num_threads()} threads, device {lw.pick_device()}")
@@ -185,6 +192,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("chapters", nargs="*", metavar="NN")
     sub.add_argument("--check", action="store_true", help="write nothing; fail when an output differs")
     sub.add_argument("--fresh", action="store_true", help="store every output anew")
+    sub = command("readme", readme, "make the tables of README.md from chapters and cards (in a checkout)")
+    sub.add_argument("--check", action="store_true", help="write nothing; fail when it is out of date")
     sub = command("address", address, "write the repository's address into badges and set-up cells (in a checkout)")
     sub.add_argument("new", nargs="?", help="a new address, which goes into pyproject.toml too")
     sub.add_argument("--check", action="store_true", help="write nothing; fail when a file disagrees")

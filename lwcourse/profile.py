@@ -207,6 +207,8 @@ class _Counter(TorchDispatchMode):
         self.layers: dict[nn.Module, LayerProfile] = {}
         self.live = self.peak = 0
         self._running = [model]
+        self._operators = 0
+        self._started: list[int] = []  # for each running module, how many operators had run before it
         self._model = model
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters_of = self._own_parameters(model)
@@ -236,26 +238,30 @@ class _Counter(TorchDispatchMode):
 
     def _enter(self, module, args, kwargs):
         self._running.append(module)
+        self._started.append(self._operators)
         if not any(module.children()):
             self._layer(module)
 
     def _leave(self, module, args, kwargs, output):
         self._running.pop()
+        idle = self._operators == self._started.pop()  # nn.Identity, and Dropout in eval mode, touch no memory
         additions = getattr(module, "additions", None)
         if additions is not None:
             self._layer(module).adds += additions(args[0], output)
         if module in self.layers:
-            self._book(self._layer(module), (args, kwargs), output)
+            self._book(self._layer(module), (args, kwargs), output, idle)
 
-    def _book(self, layer: LayerProfile, inputs, output):
+    def _book(self, layer: LayerProfile, inputs, output, idle: bool):
         outputs = _tensors(output)
         layer.calls += 1
-        layer.input_bytes += sum(t.nbytes for t in _tensors(inputs))
-        layer.output_bytes += sum(t.nbytes for t in outputs)
+        if not idle:
+            layer.input_bytes += sum(t.nbytes for t in _tensors(inputs))
+            layer.output_bytes += sum(t.nbytes for t in outputs)
         layer.output_shape = tuple(outputs[0].shape) if outputs else ()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
+        self._operators += 1
         macs, adds = count_macs(func, args, output), count_adds(func, args)
         module = self._running[-1]
         if (macs or adds) or self._parameters_of.get(module):

@@ -74,7 +74,7 @@ def draw(name: str) -> viz.Figure:
         "roofline": lambda: viz.roofline(ROOF, POINTS, title="Three layers"),
         "roofline, two": lambda: viz.roofline(ROOF, {"mine": POINTS, "other": POINTS[:2]}),
         "ranks": lambda: viz.ranks({"parameters": {"alexnet": 61e6, "resnet18": 12e6, "squeezenet1_1": 1e6},
-                                    "latency": {"resnet18": 0.14, "alexnet": 0.09, "squeezenet1_1": 0.09}}, title="Two"),
+                                    "latency": {"resnet18": 0.14, "alexnet": 0.09, "squeezenet1_1": 0.09}}, title="A"),
         "training_curves": lambda: viz.training_curves(
             {"a": [history([0.5, 0.7]), history([0.6, 0.9])], "b": history([0.3])}, title="Two networks"),
         "error_bars": lambda: viz.error_bars({"mobilenet": [0.91, 0.93, 0.95], "other": [0.90]}),

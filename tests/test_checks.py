@@ -161,7 +161,8 @@ def test_right_type_passes(register, expects, answer):
 # The registry
 
 @pytest.mark.parametrize("unknown, words", [
-    ("0.1", "there is no exercise '0.1'; did you mean '00.1'"), ("00.77", r"did you mean '00\.\d"), ("zz", "there are 00.1")])
+    ("0.1", "there is no exercise '0.1'; did you mean '00.1'"), ("00.77", r"did you mean '00\.\d"),
+    ("zz", "there are 00.1")])
 def test_unknown_id_names_others(unknown, words):
     with pytest.raises(ValueError, match=words):
         lw.check(unknown, 1)

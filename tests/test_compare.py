@@ -392,6 +392,19 @@ def test_a_layer_called_twice():
         sentence(Twice(1), Twice(2), 2, 3, 8, 8)
 
 
+def test_a_table_of_zeros_hides_nothing():
+    class Positions(nn.Module):
+        def __init__(self, before):
+            super().__init__()
+            self.conv, self.end, self.before = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), before
+            self.table = nn.Parameter(torch.zeros(1, 4, 5, 5))
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.end(F.relu(x + self.table) if self.before else F.relu(x) + self.table)
+    assert "Before layer 2 of 2, your `end`" in sentence(Positions(False), Positions(True), 1, 3, 5, 5)
+
+
 def test_differences_do_not_hide_behind_zeros():
     """With fresh weights these networks compute the same: the last norm's weight is 0, and no value reaches 6."""
     def network(act):

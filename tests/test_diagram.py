@@ -316,6 +316,8 @@ def test_bad_input():
         viz.block_diagram(nn.ReLU(), torch.randn(1, 2), detail="all")
     with pytest.raises(ValueError, match="at least one module"):
         viz.block_diagrams({}, torch.randn(1, 2))
+    with pytest.raises(ValueError, match="none for 'wide'"):
+        viz.block_diagrams({"narrow": nn.Linear(2, 3), "wide": nn.Linear(4, 3)}, {"narrow": torch.randn(1, 2)})
 
 
 def arranged(found):
@@ -364,6 +366,17 @@ def test_words_stay_in_their_boxes_and_apart(name, detail):
     assert shapes and not any(a.overlaps(b) for a, b in combinations(shapes, 2))
 
 
+@pytest.mark.parametrize("name", BLOCKS)
+def test_each_shape_stands_at_the_start_of_its_arrow(name):
+    found = traced(name)
+    placed = arranged(found)
+    labels = diagram._labels(found, placed)
+    for shape, x, y, _ in labels:
+        assert any(route.edge.shape == shape and abs(route.pieces[0][0] - x) <= 6
+                   and route.pieces[0][1] < y < route.pieces[1][2] for route in placed.routes), (shape, x, y)
+    assert {shape for shape, *_ in labels} == {edge.shape for edge in found.edges}
+
+
 def test_a_shortcut_lies_beside_the_trunk_and_a_merge_below_its_branches():
     placed = arranged(traced("inverted residual"))
     route = next(route for route in placed.routes if route.edge.shortcut)
@@ -393,3 +406,10 @@ def test_figures_are_small_repeatable_and_described():
     # both start level, the second right of everything in the first
     tops = [patch.get_window_extent().y1 for patch in pair.axes[0].patches if patch.get_label() == "box <input>"]
     assert tops[0] == pytest.approx(tops[1])
+
+
+def test_modules_drawn_side_by_side_on_an_input_each():
+    modules = {"narrow": nn.Conv2d(2, 3, 1), "wide": nn.Conv2d(4, 3, 1)}
+    alt = viz.block_diagrams(modules, {"wide": torch.randn(1, 4, 5, 5), "narrow": torch.randn(1, 2, 7, 7)}).alt
+    narrow, wide = alt[:alt.index("wide")], alt[alt.index("wide"):]
+    assert "2×7×7" in narrow and "3×7×7" in narrow and "4×5×5" in wide and "3×5×5" in wide

@@ -1,5 +1,6 @@
 """The figures' look, their alt text, and how a notebook shows them."""
 import base64
+from io import BytesIO
 
 import matplotlib
 import nbformat
@@ -58,8 +59,13 @@ def test_global_settings_neither_change_nor_matter():
     assert loud == viz.block_diagram(nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 8, 8)).png()
     figure = sine()
     with matplotlib.rc_context({"xtick.color": "red", "ytick.labelsize": 30, "savefig.facecolor": "black"}):
-        # ticks appear when the figure is drawn; the style must hold then, too
         assert figure.png() == plain
+    figure, buffer = sine(), BytesIO()
+    with matplotlib.rc_context({"xtick.color": "red", "ytick.labelsize": 30}):
+        # as Jupyter's inline backend does; ticks are made only now, and the style must hold for them, too
+        figure.canvas.print_figure(buffer, facecolor=figure.get_facecolor(), dpi=figure.dpi,
+                                   metadata={"Software": None})
+    assert buffer.getvalue() == plain
 
 
 def test_several_axes():

@@ -164,6 +164,23 @@ def test_warmup_cosine_values():
     assert warmup_cosine(0, 0, 10) == 1
 
 
+def test_warmup_is_counted_in_epochs():
+    """Of two epochs of two steps each, half an epoch is one step."""
+    history = fit(Table(6, 3), lit_pixels(LABELS, 3), epochs=2, warmup_epochs=0.5, lr=0.1, batch_size=3, **QUIET)
+    assert [epoch.lr for epoch in history.epochs] == pytest.approx([0.1, 0.1 * (1 + np.cos(2 / 3 * np.pi)) / 2])
+
+
+def test_training_figures_are_means_over_images():
+    """Five images in batches of three and two; a table that is right of all but the first."""
+    data, model = lit_pixels(LABELS[:5], 3), Table(5, 3)
+    model.table.data = 3.0 * F.one_hot(torch.tensor([1, *LABELS[1:5]]), 3).float()
+    history = fit(model, data, epochs=1, warmup_epochs=0, lr=1e-9, batch_size=3, **QUIET)
+    first, second = history.step_losses
+    assert first != pytest.approx(second)
+    assert history.final.train_loss == pytest.approx((3 * first + 2 * second) / 5)
+    assert history.final.train_accuracy == history.final.test_accuracy == 4 / 5
+
+
 def test_every_image_is_seen_once_an_epoch_in_a_new_order():
     model, data = Table(6, 3), lit_pixels(LABELS, 3)
     fit(model, data, epochs=4, warmup_epochs=0, batch_size=2, **QUIET)

@@ -8,7 +8,7 @@ from torch import nn
 
 import lwcourse as lw
 from lwcourse import viz
-from lwcourse.latency import RooflinePoint
+from lwcourse.latency import Latencies, Latency, RooflinePoint
 from lwcourse.layers import SqueezeExcitation
 from lwcourse.models.mobilenet_v2 import STAGES
 from lwcourse.profile import Profile
@@ -170,6 +170,11 @@ class TestSpeed:
         ends = [tuple(segment[:, 0]) for segment in whiskers.get_segments()]
         assert ends[0] == pytest.approx((5.0, 7.0)) and ends[1] == pytest.approx((1.0, 2.0))
         assert "cpu, 2 threads" in axes.get_xlabel() and "wide 6 ms; narrow 1 ms" in figure.alt
+
+    def test_long_latencies_have_no_exponent(self):
+        times = {"slow": Latency((1.2344, 1.2344)), "edge": Latency((0.9999, 0.9999))}
+        slow = Latencies(times, (1, 3, 8, 8), "cpu", 1)
+        assert "slow 1,234 ms; edge 1,000 ms" in viz.latency_bars(slow).alt
 
     def test_macs_stand_beside_latency(self):
         figure = viz.latency_bars(LATENCIES, macs={"wide": 3_000_000, "narrow": mobilenet()})

@@ -45,15 +45,19 @@ def block_diagram(module: nn.Module, x: Tensor | tuple[Tensor, ...], title: str 
     return draw([trace(module, x, title=title, detail=detail)])
 
 
-def block_diagrams(modules: Mapping[str, nn.Module], x: Tensor | tuple[Tensor, ...], *,
+def block_diagrams(modules: Mapping[str, nn.Module], x: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor], *,
                    detail: str = "fused") -> Figure:
-    """Draw several modules beside each other, each under its name, all on the same input.
+    """Draw several modules beside each other, each under its name, all on the same input `x`.
 
-    Raises ValueError when `modules` is empty, and what `block_diagram` raises.
+    Modules that take other shapes get an input each: `x` then maps the same names to them.
+    Raises ValueError when `modules` is empty or a name has no input, and what `block_diagram` raises.
     """
     if not modules:
         raise ValueError('modules must name at least one module, e.g. {"mine": block}, got none')
-    return draw([trace(module, x, title=name, detail=detail) for name, module in modules.items()])
+    inputs = x if isinstance(x, Mapping) else dict.fromkeys(modules, x)
+    if lost := [name for name in modules if name not in inputs]:
+        raise ValueError(f"x must hold an input for every module; there is none for {', '.join(map(repr, lost))}")
+    return draw([trace(module, inputs[name], title=name, detail=detail) for name, module in modules.items()])
 
 
 @themed

@@ -61,7 +61,7 @@ def place_labels(axes: Axes, points: Sequence[Point], names: Sequence[str], *, l
     """Write each name beside its point, where it covers no other name, no point and not the `line`.
 
     Points, and the corners of the line, are in data coordinates. Places are tried near to far,
-    eight directions each; a far one gets a thin line to its point. When all are taken the one that
+    in all directions; a far one gets a thin line to its point. When all are taken the one that
     overlaps least is used. The figure's layout is fixed by this call, so it comes last, when limits
     and other labels stand.
     """
@@ -81,7 +81,7 @@ def place_labels(axes: Axes, points: Sequence[Point], names: Sequence[str], *, l
                              path_effects=[withStroke(linewidth=3, foreground=CARD)])
         box = note.get_window_extent()
         places = [_Place(centres[i], box.width, box.height, gap * pixel, angle, gap > NEAR)
-                  for gap in (NEAR, 16, 26, 38, 52) for angle in _ANGLES]
+                  for gap in (NEAR, 16, 26, 38, 52, 68, 86) for angle in _ANGLES]
         others = np.array(taken[:i] + taken[i + 1:]).reshape(-1, 4)
         place = min(places, key=lambda place: place.cost(others, frame))  # the first, that is nearest, of equals
         note.set_position(place.offset / pixel)
@@ -95,7 +95,8 @@ def place_labels(axes: Axes, points: Sequence[Point], names: Sequence[str], *, l
 
 
 NEAR = 7  # points between a dot and a label that needs no line
-_ANGLES = (0, pi, pi / 2, -pi / 2, pi / 4, -pi / 4, 3 * pi / 4, -3 * pi / 4)
+_ANGLES = tuple(pi / 12 * k for k in (  # the four sides first, then the corners, then between
+    0, 12, 6, -6, 3, -3, 9, -9, 1, -1, 2, -2, 4, -4, 5, -5, 7, -7, 8, -8, 10, -10, 11, -11))
 
 
 class _Place:

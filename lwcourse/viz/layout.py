@@ -16,7 +16,6 @@ from lwcourse.viz.graph import Diagram, Edge, Node
 COLUMN_GAP = 18.0   # points between neighbours in a layer
 ARROW_WIDTH = 14.0  # what a passing arrow takes up in a layer
 STEM = 12.0         # how far arrows run together before they fork to both sides
-FLOW, SIDE = 1.0, 0.02  # how strongly the ends of a branch pull, and those of a shortcut or a gate
 
 
 @dataclass(frozen=True)
@@ -204,9 +203,8 @@ class _Lanes:
     def positions(self, widths: Mapping[str, float]) -> list[float]:
         """The x of each lane: least squares over all bends, subject to the space that boxes need."""
         rank = {lane: i for i, lane in enumerate(self.order)}
-        pulls = [(a, b, SIDE if index in self.side else FLOW)
-                 for index, edge in enumerate(self.diagram.edges)
-                 for a, b in pairwise((self.of_node[edge.source], self.of_edge[index], self.of_node[edge.target]))]
+        pulls = [pair for index, edge in enumerate(self.diagram.edges)
+                 for pair in pairwise((self.of_node[edge.source], self.of_edge[index], self.of_node[edge.target]))]
         needs = {}
         for row in self.rows:
             sides = {lane: (widths[item] if isinstance(item, str) else ARROW_WIDTH) / 2 for lane, item in row.items()}
@@ -236,15 +234,14 @@ def _unique(ends: Mapping[int, str]) -> dict[str, int]:
     return {name: index for index, name in ends.items() if names.count(name) == 1}
 
 
-def _least_squares(count: int, pulls: list[tuple[int, int, float]],
-                   needs: Mapping[tuple[int, int], float]) -> list[float]:
-    """Minimise the sum of weight * (x[a] - x[b])^2 with x[b] - x[a] >= need, by Hildreth's method."""
+def _least_squares(count: int, pulls: list[tuple[int, int]], needs: Mapping[tuple[int, int], float]) -> list[float]:
+    """Minimise the sum of (x[a] - x[b])^2 over `pulls` with x[b] - x[a] >= need, by Hildreth's method."""
     hessian = 1e-3 * np.eye(count)  # keeps parts apart from one another in place
-    for a, b, weight in pulls:
+    for a, b in pulls:
         difference = np.zeros(count)
         difference[a] += 1
         difference[b] -= 1
-        hessian += weight * np.outer(difference, difference)
+        hessian += np.outer(difference, difference)
     if not needs:
         return [0.0] * count
     rows = np.zeros((len(needs), count))

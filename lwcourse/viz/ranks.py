@@ -18,7 +18,8 @@ def ranks(measures: Mapping[str, Mapping[str, float]], *, title: str | None = No
     require_entries(measures, "{name: value}")
     columns, names = list(measures), list(next(iter(measures.values())))
     if len(columns) < 2 or not names:
-        raise ValueError(f"ranks compares two measures or more of at least one name, got {len(columns)} of {len(names)}")
+        raise ValueError("ranks compares two measures or more of at least one name, "
+                         f"got {len(columns)} of {len(names)}")
     for column, values in measures.items():
         if set(values) != set(names):
             raise ValueError(f"{column!r} must have a value for each of {', '.join(names)}, got {', '.join(values)}")
