@@ -74,7 +74,7 @@ class Profile:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of all layer outputs together: what training must keep, at least."""
+        """Bytes of all layer outputs together; a layer that works in place writes over its input, and counts again."""
         return sum(layer.output_bytes for layer in self.layers)
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -207,9 +207,8 @@ class _Counter(TorchDispatchMode):
         self.layers: dict[nn.Module, LayerProfile] = {}
         self.live = self.peak = 0
         self._running = [model]
-        self._operators = 0
+        self._operators = 0  # how many have run that do more than return a view
         self._started: list[int] = []  # for each running module, how many operators had run before it
-        self._model = model
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters_of = self._own_parameters(model)
         self._storages: set[int] = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
@@ -244,7 +243,7 @@ class _Counter(TorchDispatchMode):
 
     def _leave(self, module, args, kwargs, output):
         self._running.pop()
-        idle = self._operators == self._started.pop()  # nn.Identity, and Dropout in eval mode, touch no memory
+        idle = self._operators == self._started.pop()  # nn.Identity, Dropout in eval mode, and views such as nn.Flatten touch no memory
         additions = getattr(module, "additions", None)
         if additions is not None:
             self._layer(module).adds += additions(args[0], output)
@@ -261,7 +260,7 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
-        self._operators += 1
+        self._operators += not func.is_view
         macs, adds = count_macs(func, args, output), count_adds(func, args)
         module = self._running[-1]
         if (macs or adds) or self._parameters_of.get(module):
