@@ -161,7 +161,7 @@ def test_right_type_passes(register, expects, answer):
 # The registry
 
 @pytest.mark.parametrize("unknown, words", [
-    ("0.1", "there is no exercise '0.1'; did you mean '00.1'"), ("00.77", r"did you mean '00\.\d"),
+    ("0.1", "there is no exercise '0.1'; did you mean '00.1'\\?"), ("00.77", r"did you mean '\d\d\.\d"),
     ("zz", "there are 00.1")])
 def test_unknown_id_names_others(unknown, words):
     with pytest.raises(ValueError, match=words):

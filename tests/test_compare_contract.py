@@ -66,6 +66,27 @@ def test_several_inputs_and_outputs():
     assert "the output of `b` in yours, but the output of `a` in the reference" in result.first_difference
 
 
+@pytest.mark.parametrize("layout", ["N C", "N H W C", "N HW C"])
+def test_a_linear_layer_may_stand_for_a_1x1_convolution(layout):
+    class Mixer(nn.Module):
+        def __init__(self, conv):
+            super().__init__()
+            self.mix, self.end = nn.Conv2d(6, 8, 1) if conv else nn.Linear(6, 8), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            if isinstance(self.mix, nn.Conv2d):
+                return self.end(self.mix(x))
+            if layout == "N HW C":
+                return self.end(self.mix(x.flatten(2).mT).mT.unflatten(2, x.shape[2:]))
+            if layout == "N H W C":
+                return self.end(self.mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+            return self.end(self.mix(x.flatten(1))[:, :, None, None])
+    x = images(2, 6, 4, 5) if "H" in layout else images(2, 6, 1, 1)
+    for pair in ((Mixer(False), Mixer(True)), (Mixer(True), Mixer(False))):
+        result = compare(*pair, x)
+        assert result.equal and result.notes == [] and all(layer.ok for layer in result.layers)
+
+
 def test_attention_with_and_without_a_module():
     """torch's MultiheadAttention never calls its output projection; timm calls two linear layers instead."""
     ours = torchvision.models.VisionTransformer(32, 8, 2, 4, 64, 128, num_classes=10)

@@ -272,14 +272,17 @@ def test_fit_seeds_draws_weights_and_order(few):
 @pytest.mark.parametrize("channels_last", [True, False, None])
 @pytest.mark.parametrize("own", [torch.contiguous_format, torch.channels_last])
 def test_layout_inside_and_after(few, channels_last, own):
-    model = tiny().to(memory_format=own)
+    colour = (TensorDataset(part.tensors[0].repeat(1, 3, 1, 1), part.tensors[1]) for part in (few.train, few.test))
+    data = Data("colour", *colour, few.classes, (3, 16, 16), few.mean, few.std)
+    model = tiny(in_channels=3).to(memory_format=own)
     strides = [parameter.stride() for parameter in model.parameters()]
     inside = []
-    model[3].register_forward_hook(lambda module, inputs, output: inside.append(
-        (inputs[0].is_contiguous(memory_format=torch.channels_last), output.requires_grad)))
-    fit(model, few, epochs=1, channels_last=channels_last, **SHORT)
-    evaluate(model, few, channels_last=channels_last)
-    assert {layout for layout, _ in inside} == {channels_last is not False}
+    for layer in (model[0], model[3]):  # the images and what becomes of them
+        layer.register_forward_pre_hook(lambda module, inputs: inside.append(
+            inputs[0].is_contiguous(memory_format=torch.channels_last)))
+    fit(model, data, epochs=1, channels_last=channels_last, **SHORT)
+    evaluate(model, data, channels_last=channels_last)
+    assert set(inside) == {channels_last is not False}
     assert [parameter.stride() for parameter in model.parameters()] == strides
     assert all(parameter.grad is None for parameter in model.parameters())
 

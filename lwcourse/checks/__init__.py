@@ -106,7 +106,8 @@ def find(exercise_id: str) -> Exercise:
         if one.id == exercise_id:
             return one
     known = [one.id for one in exercises()]
-    close = get_close_matches(exercise_id, known, n=3, cutoff=0.6)
+    padded = f"0{exercise_id}"  # "2.1" is the likeliest slip
+    close = [padded] if padded in known else get_close_matches(exercise_id, known, n=3, cutoff=0.6)
     advice = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known)}"
     raise ValueError(f"there is no exercise {exercise_id!r}; {advice}")
 

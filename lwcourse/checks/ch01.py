@@ -51,7 +51,7 @@ COST_MISTAKES: dict[str, Callable[[Settings], tuple]] = {
     "you round the size up; a last step that does not fit is not taken":
         lambda s: _costs(s, out_side=lambda n, s: -(-(n + 2 * s["padding"] - s["dilation"] * (s["kernel"] - 1) - 1)
                                                     // s["stride"]) + 1),
-    "you divide by `stride` before the kernel's reach is taken off the side":
+    "you take height // stride for the size; kernel, dilation and padding change it too":
         lambda s: _costs(s, out_side=lambda n, s: n // s["stride"]),
     "`groups` makes no difference in your count; a filter sees only in_channels / groups channels":
         lambda s: _costs(s, groups=False),
@@ -229,8 +229,8 @@ def dense_twin(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
             fail(f"the weight has shape {tuple(weight.shape)}, as of a depthwise convolution; the twin is a standard "
                  "one, and has a kernel for each pair of channels")
     compare_functions(answer, _separable_twin, cases, TWIN_MISTAKES,
-                      hint="follow one number from input channel i, kernel position (y, x), to output channel o: by what "
-                           "is it multiplied on its way?")
+                      hint="follow one number from input channel i, kernel position (y, x), to output channel o: by "
+                           "what is it multiplied on its way?")
     worst = 0.0
     for depthwise, pointwise in cases:
         x = torch.randn(2, depthwise.shape[0], 9, 11)
@@ -268,20 +268,20 @@ def memory_bound(answer: Mapping[str, Any]) -> str:
 
 
 def _check_hungriest(name: Any, known: Mapping[str, LayerProfile], layers: list[LayerProfile]) -> None:
-    ordered = [layer.name for layer in sorted(layers, key=lambda layer: layer.intensity)]
-    if name == ordered[0]:
+    intensities = {layer.name: layer.intensity for layer in layers}
+    if intensities.get(name) == min(intensities.values()):
         return
     if name not in known:
         fail(f"'hungriest' must be the name of a convolution, such as {layers[0].name!r}, got {name!r}")
-    if name not in ordered:
+    if name not in intensities:
         fail(f"{name} is of kind {known[name].kind}; asked is a convolution", 'its layer.kind is "Conv2d"')
-    if name == ordered[-1]:
-        fail(f"{name} does most MACs per byte, {known[name].intensity:.2f}; the hungriest convolution does fewest",
+    if intensities[name] == max(intensities.values()):
+        fail(f"{name} does most MACs per byte, {intensities[name]:.2f}; the hungriest convolution does fewest",
              "layer.intensity is MACs per byte, so you want its minimum")
     if name == max(layers, key=lambda layer: layer.moved_bytes).name:
         fail(f"{name} moves most bytes; asked is the convolution that moves most bytes for each of its MACs",
              "divide, then compare")
-    fail(f"{name} does {known[name].intensity:.2f} MACs per byte, and another convolution does fewer")
+    fail(f"{name} does {intensities[name]:.2f} MACs per byte, and another convolution does fewer")
 
 
 def _intensity(layer: LayerProfile, batch: int, *, weights: int = 1) -> float:

@@ -213,8 +213,9 @@ def _notes(rows: list[Row], ours: Run, theirs: Run, dtype: torch.dtype) -> list[
               and a.module.momentum != b.module.momentum]
     if unlike:
         a, b = unlike[0]
-        notes.append(f"BatchNorm momentum: {_number(a.module.momentum)} in your `{a.name}`, {_number(b.module.momentum)} "
-                     f"in the reference ({len(unlike)} such layers); no effect in eval mode")
+        notes.append(f"BatchNorm momentum: {_number(a.module.momentum)} in your `{a.name}`, "
+                     f"{_number(b.module.momentum)} in the reference ({len(unlike)} such layers); "
+                     "no effect in eval mode")
     rates = [[f"{rate:g}" for rate, _ in side.dropouts] for side in (ours, theirs)]
     if rates[0] != rates[1]:
         words = [", ".join(side) or "none" for side in rates]
