@@ -258,7 +258,7 @@ def _split_digits(seed: int) -> list[tuple[Tensor, Tensor]]:
 def _in_memory(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> Data:
     """Ten digits as TensorDatasets, both normalised with the statistics of the training pixels."""
     std, mean = torch.std_mean(train[0], dim=(0, 2, 3), keepdim=True)
-    sets = [TensorDataset((images - mean) / std, labels) for images, labels in (train, test)]
+    sets = [TensorDataset(images.sub_(mean).div_(std), labels) for images, labels in (train, test)]
     return Data(name, *sets, tuple("0123456789"), tuple(train[0].shape[1:]),
                 tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))
 
