@@ -405,6 +405,20 @@ def test_a_table_of_zeros_hides_nothing():
     assert "Before layer 2 of 2, your `end`" in sentence(Positions(False), Positions(True), 1, 3, 5, 5)
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda channels: nn.Identity()], ids=["norms", "no norms"])
+def test_differences_do_not_fade_with_depth(norm):
+    """With default weights, 60 layers reduce what the first one does to 1e-20 of the output."""
+    def network(act):
+        blocks = [[nn.Conv2d(8, 8, 3, padding=1), norm(8), nn.ReLU()] for _ in range(60)]
+        return nn.Sequential(nn.Conv2d(3, 8, 1), act, *(layer for block in blocks for layer in block)).eval()
+    x, mine, reference = images(1, 3, 8, 8), network(nn.SiLU()), network(nn.GELU())
+    transfer_weights(reference, mine, x)
+    torch.testing.assert_close(mine(x), reference(x), rtol=0, atol=1e-6)
+    result = compare(mine, reference, x)
+    assert result.max_error > 1e-4
+    assert "SiLU on the output of `0`, but the reference has GELU there" in result.first_difference
+
+
 def test_differences_do_not_hide_behind_zeros():
     """With fresh weights these networks compute the same: the last norm's weight is 0, and no value reaches 6."""
     def network(act):

@@ -46,7 +46,8 @@ def chapters_table(root: Path) -> str:
 def networks_table(root: Path) -> str:
     """One row a network: what is published, and what is counted."""
     chapters = {path.name[:2]: path for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
-    lines = ["| network | paper | parameters (M) | MACs (M) | published top-1 (%) | chapter |", "|---|---|--:|--:|--:|---|"]
+    lines = ["| network | paper | parameters (M) | MACs (M) | published top-1 (%) | chapter |",
+             "|---|---|--:|--:|--:|---|"]
     for card in sorted(map(model_card, list_models()), key=lambda card: (card.chapter, card.year, card.name)):
         top1 = "not given" if card.published_top1 is None else f"{card.published_top1:.1f}"
         chapter = chapters.get(card.chapter)

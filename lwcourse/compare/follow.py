@@ -26,10 +26,8 @@ def layout_error(a: Tensor, b: Tensor) -> float:
     best = relative_error(a, b)
     if best == 0 or a.numel() != b.numel() or a.dim() < 2 or b.dim() < 2 or len(a) != len(b):
         return best
-    views = [a] if [n for n in a.shape if n > 1] == [n for n in b.shape if n > 1] else []
-    if a.dim() > 2 or b.dim() > 2:  # (N, C, H, W), (N, H, W, C) or (N, H*W, C)
-        views += [a.movedim(-1, 1)] if a.shape[-1] == b.shape[1] else []
-        views += [a.movedim(1, -1)] if a.shape[1] == b.shape[-1] else []
+    views = [a.movedim(-1, 1)] if a.shape[-1] == b.shape[1] else []  # (N, H, W, C) or (N, H*W, C) to (N, C, H, W)
+    views += [a.movedim(1, -1)] if a.shape[1] == b.shape[-1] else []
     return min([best] + [relative_error(view.reshape(b.shape), b) for view in views])
 
 

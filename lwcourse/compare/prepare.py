@@ -7,7 +7,7 @@ copy, and scales every layer by what goes through it, so that nothing fades or e
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.trace import STATISTICS, Call, owned, tensors_in
+from lwcourse.compare.trace import MAPS, STATISTICS, Call, has_own_forward, owned, tensors_in
 
 
 class Randomiser:
@@ -67,16 +67,25 @@ class Randomiser:
         variance.copy_((spread * self.uniform(centre, 0.75, 1.25)).view_as(variance))
 
     def after(self, call: Call, args: tuple, output: object) -> object:
-        """Scale a convolution or linear layer whose output has become tiny or huge."""
+        """Scale the weight of a convolution or linear layer, so that its output varies by about 1.
+
+        With default weights each layer would vary less than the one before it, and 40 layers
+        on only the biases would be left.
+        """
         module = call.module
         if module in self.done:
             return None
         self.done.add(module)
-        if not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) or not isinstance(output, Tensor):
+        if not isinstance(module, MAPS) or has_own_forward(module) or "weight" not in owned(module):
             return None
-        size = output.square().mean().sqrt()
-        if not size > 0 or 0.1 <= size <= 10:
+        channel = -1 if isinstance(module, nn.Linear) else 1
+        bias = 0 if module.bias is None else module.bias
+        made = output.movedim(channel, -1) - bias
+        rows = made.flatten(0, -2)
+        size = (rows - rows.mean(0)).square().mean().sqrt()
+        if size < 0.01 * rows.square().mean().sqrt():  # one pixel, say
+            size = rows.square().mean().sqrt()
+        if not size > 0 or 0.5 <= size <= 2:
             return None
-        for name in owned(module).values():
-            getattr(module, name).div_(size)
-        return output / size
+        module.weight.div_(size)
+        return (made / size + bias).movedim(-1, channel)

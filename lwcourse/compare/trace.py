@@ -22,7 +22,8 @@ ATTENTION = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
 BY_HAND = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"}
 STATISTICS = ("running_mean", "running_var")
 USUAL = ("weight", "bias", *STATISTICS)
-TORCH_LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm)
+MAPS = (nn.Linear, nn.modules.conv._ConvNd)
+TORCH_LAYERS = (*MAPS, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(eq=False)
@@ -259,19 +260,24 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
     return seen
 
 
+def torch_class(module: nn.Module) -> type[nn.Module]:
+    """The first of torch's own classes among those that a module inherits from."""
+    return next(c for c in type(module).__mro__ if c.__module__.startswith("torch.nn.modules"))
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    return torch_class(module).forward is not type(module).forward
+
+
 def plain_output(module: nn.Module, args: tuple) -> list[Tensor] | None:
     """What torch's own layer returns where `module` is a subclass with a forward of its own, else None.
 
     timm's BatchNormAct2d, say, is a BatchNorm2d that also applies the activation.
     """
     positional, named = args
-    for base in TORCH_LAYERS:
-        if isinstance(module, base):
-            base = next(c for c in type(module).__mro__ if c.__module__.startswith("torch.nn.modules"))
-            if base.forward is type(module).forward:
-                return None
-            with contextlib.suppress(RuntimeError, TypeError, ValueError):
-                return [base.forward(module, *positional, **named)]
+    if isinstance(module, TORCH_LAYERS) and has_own_forward(module):
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
+            return [torch_class(module).forward(module, *positional, **named)]
     return None
 
 

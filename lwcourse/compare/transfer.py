@@ -2,11 +2,10 @@
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.trace import USUAL, Layer, eval_copy, nothing_left_behind, run
+from lwcourse.compare.trace import MAPS, USUAL, Layer, eval_copy, nothing_left_behind, run
 
 Pair = tuple[Layer | None, Layer | None]
 
-MAPS = (nn.Linear, nn.modules.conv._ConvNd)
 GAP = 1.0  # the cost of leaving a layer without a partner, the unit of `mismatch`
 
 
