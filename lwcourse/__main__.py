@@ -33,8 +33,8 @@ def list_networks(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     card = lw.model_card(args.name)
-    print(f"{card.name}{' = ' + ', '.join(card.aliases) if card.aliases else ''}\n{card.paper} ({card.year})\n{card.url}\n"
-          f"chapter {card.chapter}; equal to {card.reference}; published figures: {card.table}\n")
+    print(" = ".join([card.name, *card.aliases]), f"{card.paper} ({card.year})", card.url, sep="\n")
+    print(f"chapter {card.chapter}; equal to {card.reference}; published figures: {card.table}\n")
     print(card_table(card))
     return 0
 

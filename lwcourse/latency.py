@@ -175,7 +175,10 @@ class Roofline:
 
 
 def roofline(*, device: torch.device | str = "cpu", threads: int | None = None) -> Roofline:
-    """Measure this machine: the fastest float32 matrix product and the fastest large copy of several tries (about 2 s)."""
+    """Measure this machine: the fastest float32 matrix product and the fastest large copy of several tries.
+
+    Takes about 2 s. `threads` sets PyTorch's CPU threads for the measurement only.
+    """
     device = torch.device(device)
     with _threads(threads) as used, torch.inference_mode():
         peak = bandwidth = 0.0

@@ -243,7 +243,8 @@ class _Counter(TorchDispatchMode):
 
     def _leave(self, module, args, kwargs, output):
         self._running.pop()
-        idle = self._operators == self._started.pop()  # nn.Identity, Dropout in eval mode, and views such as nn.Flatten touch no memory
+        # nn.Identity, Dropout in eval mode, and views such as nn.Flatten touch no memory.
+        idle = self._operators == self._started.pop()
         additions = getattr(module, "additions", None)
         if additions is not None:
             self._layer(module).adds += additions(args[0], output)

@@ -27,6 +27,7 @@ def html_table(rows: Rows, left: int = 1, footer: int = 0, caption: str = "") ->
 
     body = len(rows) - footer
     return (f"<p>{html.escape(caption)}</p>" * bool(caption)
-            + f'<div style="max-height:26em;overflow:auto;width:fit-content"><table><thead>{line(rows[0], "th")}</thead><tbody>'
+            + '<div style="max-height:26em;overflow:auto;width:fit-content">'
+            + f'<table><thead>{line(rows[0], "th")}</thead><tbody>'
             + "".join(line(row, "td") for row in rows[1:body]) + "".join(line(row, "th") for row in rows[body:])
             + "</tbody></table></div>")

@@ -181,7 +181,7 @@ def pooling(p: Parting) -> str | None:
 
 def alternating(p: Parting) -> str | None:
     """A half of the channels goes on (ShuffleNetV2): which of them come from the latest layer shows the shuffle."""
-    if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
+    if p.mine.shape != p.reference.shape or p.mine.dim() < 3 or p.both:  # both: each is made from whole layers
         return None
     ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
     for layer, _, prints in p.bases:
