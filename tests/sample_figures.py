@@ -76,7 +76,8 @@ def draw(name: str) -> viz.Figure:
         "ranks": lambda: viz.ranks({"parameters": {"alexnet": 61e6, "resnet18": 12e6, "squeezenet1_1": 1e6},
                                     "latency": {"resnet18": 0.14, "alexnet": 0.09, "squeezenet1_1": 0.09}}, title="A"),
         "training_curves": lambda: viz.training_curves(
-            {"a": [history([0.5, 0.7]), history([0.6, 0.9])], "b": history([0.3])}, title="Two networks"),
+            {"mobilenet_v3_large": [history([0.5, 0.7]), history([0.6, 0.9])], "mobilenet_v3_small": history([0.3]),
+             "mobilenext": history([0.4, 0.5])}, title="Three networks"),
         "error_bars": lambda: viz.error_bars({"mobilenet": [0.91, 0.93, 0.95], "other": [0.90]}),
         "activation_functions": lambda: viz.activation_functions({"ReLU": nn.ReLU(inplace=True), "swish": nn.SiLU()}),
         "curves_2d": lambda: viz.curves_2d({"input": spiral(), "a": -spiral(), "b": 2 * spiral(), "c": spiral()},

@@ -11,6 +11,7 @@ from sample_networks import Tiny, channel_shuffle, images
 from torch import nn
 
 from lwcourse import compare, create_model, transfer_weights
+from lwcourse.models.mobilenet_v2 import InvertedResidual
 
 inception = importlib.import_module("torchvision.models.googlenet")
 basic = torchvision.models.resnet.BasicBlock
@@ -212,7 +213,7 @@ def basic_forward(shortcut, relu_first=False):
 
 @pytest.fixture(scope="module")
 def shufflenet():
-    return torchvision.models.shufflenet_v2_x0_5()
+    return torchvision.models.shufflenet_v2_x1_0()
 
 
 @pytest.mark.parametrize("which, forward, words", [
@@ -222,7 +223,7 @@ def shufflenet():
      "a shuffle with 2 groups."),
     (5, unit_forward(groups=1), "your `stage3.2.branch2.0` (reference: `stage3.2.branch2.0`): the channel shuffle is"),
     (-1, unit_forward(groups=1), "your `conv5.0` (reference: `conv5.0`): the channel shuffle is missing"),
-    (5, unit_forward(groups=4), "a channel shuffle with 4 groups, but the reference's has 2 groups"),
+    (None, unit_forward(groups=4), "a channel shuffle with 4 groups, but the reference's has 2 groups"),
     (5, unit_forward(swap=True), "channels of `stage3.1.branch2.6` stand where the reference has the other branch's"),
 ], ids=["no shuffle", "one shuffle missing", "last shuffle missing", "4 groups", "concatenated the other way"])
 def test_mistakes_in_shufflenet(shufflenet, which, forward, words):
@@ -309,6 +310,26 @@ STRUCTURE = {
         lambda m: setattr(m.blocks[2].expand, "act", nn.PReLU()),
         "your `blocks.2.expand.act` (PReLU, 1) is one too many"),
 }
+
+
+def block_that(combines):
+    class Block(InvertedResidual):
+        def forward(self, x):
+            return combines(x, self.project(self.depthwise(self.expand(x))))
+    return Block(8, 8, 1, 6)
+
+
+@pytest.mark.parametrize("combines, words", [
+    (lambda x, y: y, "the shortcut is missing: the reference adds the input of `expand.conv` to the output of `proj"),
+    (lambda x, y: x + F.relu6(y), "ReLU6 on the output of `project.bn` before the addition, but the reference has no"),
+    (lambda x, y: F.relu6(x + y), "ReLU6 after the addition, but the reference has no activation there"),
+    (lambda x, y: x * y, "a multiplication too many: yours is the input of `expand.conv` times the output of `proj"),
+    (lambda x, y: torch.cat([x, y], 1), "(2, 16, 10, 7) here, but the reference has (2, 8, 10, 7)"),
+    (lambda x, y: (x + y) / 2, "the reference's values are yours times 2"),
+], ids=["no shortcut", "activation on the branch", "activation on the sum", "product", "concatenation", "mean"])
+def test_mistakes_in_one_block(combines, words):
+    told = sentence(block_that(combines), InvertedResidual(8, 8, 1, 6), 2, 8, 10, 7)
+    assert told.startswith("Between layer 6 of 6, your `project.bn`, and the output: ") and words in told
 
 
 @pytest.mark.parametrize("name", STRUCTURE)

@@ -11,6 +11,8 @@ from sample_figures import FIGURES, draw, drawn
 from lwcourse import viz
 from lwcourse.viz.labels import byte_unit, count_unit, listed, log_limits, place_labels, short_count
 
+SETTINGS = dict(matplotlib.rcParams)  # before anything is drawn
+
 
 def texts(figure: viz.Figure) -> list[Text]:
     """Every text that a reader sees."""
@@ -74,10 +76,9 @@ class TestEveryFigure:
     def test_pyplot_and_global_settings_stay_as_they_are(self, name):
         import matplotlib.pyplot as plt
 
-        before = dict(matplotlib.rcParams)
         draw(name).png()
         assert plt.get_fignums() == []
-        assert dict(matplotlib.rcParams) == before
+        assert dict(matplotlib.rcParams) == SETTINGS
 
 
 def test_every_drawing_function_is_among_the_figures():

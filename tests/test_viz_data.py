@@ -215,6 +215,7 @@ class TestReach:
                 conv.weight.fill_(1e-4)
                 conv.weight[0, 0, 1, 1] = 1.0
         assert len(field_of(deep, (1, 25, 25))[0]) == 19, "a corner's share is 1e-36"
+        assert "theoretical field is 19 × 19" in viz.receptive_field(deep, (1, 25, 25)).alt
 
     def test_gradient_is_that_of_the_centre(self):
         conv = nn.Conv2d(1, 1, 3, padding=1)

@@ -167,7 +167,7 @@ def channel_shuffle(answer: Callable[[Tensor, int], Tensor]) -> str:
         _refuse_chance(answer, x, groups, first)
     compare_functions(answer, _shuffled, cases, SHUFFLE_MISTAKES,
                       hint="try torch.arange(6).view(1, 6, 1, 1) with groups=2: the right order is 0, 3, 1, 4, 2, 5")
-    return f"Right on {len(cases)} images, with {', '.join(str(g) for _, g in shapes)} groups."
+    return f"Right on {len(cases)} images, with {', '.join(map(str, sorted({g for _, g in shapes})))} groups."
 
 
 def _refuse_chance(answer: Callable[[Tensor, int], Tensor], x: Tensor, groups: int, first: Tensor) -> None:

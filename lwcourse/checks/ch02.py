@@ -128,8 +128,8 @@ def ablation(answer: Mapping[str, int]) -> str:
     }
     compare_numbers(answer, macs, mistakes, tolerance=1e-6,
                     hint="build MobileNetV2(block=...) for each and read lw.profile(network, (3, 224, 224)).macs")
-    return (f"A dense filter costs {macs['dense 3x3'] / macs['as published']:.1f} times the MACs, and without expansion "
-            f"there are {macs['no expansion'] / macs['as published']:.2f} times as many.")
+    dense, narrow = (macs[name] / macs["as published"] for name in ("dense 3x3", "no expansion"))
+    return f"A dense filter takes {dense:.1f} times the MACs; without expansion {narrow:.2f} of them remain."
 
 
 class _StrideLost(InvertedResidual):
@@ -145,7 +145,7 @@ def _cost_on_paper(block: Callable[..., nn.Module]):
 
 @exercise("02.4", title="A network for two budgets", minutes=25, difficulty="hard", expects=a_function)
 def two_budgets(answer: Callable[[], nn.Module]) -> str:
-    """`answer()` builds a network for (N, 3, 32, 32) and ten classes; it is trained here, and its accuracy is the score."""
+    """`answer()` builds a network for (N, 3, 32, 32) and ten classes; it is trained here, and accuracy is its score."""
     network = answer()
     if not isinstance(network, nn.Module):
         fail(f"your function returns {type(network).__name__}, not a network"

@@ -348,8 +348,8 @@ def labels(side: Tensor, prints: Tensor, tolerance: float) -> list[bool | None]:
 
 
 def period(marks: list[bool | None]) -> int | None:
-    """The smallest g such that every g-th mark agrees, at least three times; None when there is no such g."""
-    for g in (g for g in divisors(len(marks)) if 3 * g <= len(marks)):
+    """The smallest g up to 16 such that every g-th mark agrees, at least three times; None when there is none."""
+    for g in range(1, min(16, len(marks) // 3) + 1):
         if all(len({m for m in marks[i::g] if m is not None}) <= 1 for i in range(g)):
             return g
     return None

@@ -141,7 +141,7 @@ def _parted_before(walk: Walk, k: int, previous: Row | None) -> Finding:
 # Structure
 
 def _what(layer: Layer) -> str:
-    shape = next(iter(layer.shapes().values()), ())
+    shape = next(iter(layer.shapes.values()), ())
     return f"`{layer.name}` ({layer.kind}, {'x'.join(map(str, shape)) or 'scalar'})"
 
 
@@ -191,11 +191,11 @@ def _other_tensors(walk: Walk, k: int) -> str:
     row = walk.rows[k]
     words = _settings(row.mine.module, row.reference.module)
     if not words:
-        ours, theirs = (f"{layer.kind} with " + ", ".join(f"{layer.tensors[r]} {s}" for r, s in layer.shapes().items())
+        ours, theirs = (f"{layer.kind} with " + ", ".join(f"{layer.tensors[r]} {s}" for r, s in layer.shapes.items())
                         for layer in (row.mine, row.reference))
         words = f"{ours}, but the reference has {theirs}"
     is_last = k == len(walk.rows) - 1
-    classes = [layer.shapes().get("weight", (0,))[0] for layer in (row.mine, row.reference)]
+    classes = [layer.shapes.get("weight", (0,))[0] for layer in (row.mine, row.reference)]
     if is_last and classes[0] != classes[1]:
         words += ": the number of classes differs"
     following = walk.rows[k + 1] if not is_last else None

@@ -15,9 +15,14 @@ from torch import Tensor
 
 Function = Callable[[Tensor], Tensor]
 
+
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
 NONE = "no activation"
 ACTIVATIONS: dict[str, tuple[Function, float, float]] = {  # function, bounds of its values; the usual ones first
-    NONE: (lambda x: x, -math.inf, math.inf),
+    NONE: (unchanged, -math.inf, math.inf),
     "ReLU": (F.relu, 0, math.inf),
     "ReLU6": (F.relu6, 0, 6),
     "Hardswish": (F.hardswish, -0.375, math.inf),
@@ -65,7 +70,7 @@ class Formula:
     gate: str | None = None
     outer: str = NONE
     resize: str = ""
-    shrink: Function = staticmethod(lambda x: x)
+    shrink: Function = unchanged
 
     def compute(self, channels: Tensor | None) -> Tensor:
         """The tensor that the formula gives, or only some of its channels."""
@@ -113,7 +118,7 @@ def resizes(shape: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[s
     if shape[:1] != target[:1]:
         return
     if shape == target or len(target) == 2 and math.prod(shape) == math.prod(target):
-        yield "", partial(torch.flatten, start_dim=1) if len(target) == 2 else lambda x: x
+        yield "", partial(torch.flatten, start_dim=1) if len(target) == 2 else unchanged
     if len(shape) != 4 or shape[:2] != target[:2]:
         return
     size, wanted = shape[2:], target[2:]
@@ -185,14 +190,16 @@ def _formulas(target: Tensor, values: list[Value]) -> Iterator[Formula]:
         for other, after, before in product(others, outer, inner):
             yield Formula(source, before, other, outer=after, resize=resize, shrink=shrink)
     for source, (other, resize, shrink) in product([v for v in values if v.is_output][:4], usual[:12]):
-        if _may_gate(source.tensor, other.tensor):
-            for gate, after, before in product(GATES, outer, inner):
+        if source is not other:
+            for gate, after, before in product(_gates(source.tensor, other.tensor), outer, inner):
                 yield Formula(source, before, other, gate, after, resize, shrink)
 
 
-def _may_gate(gate: Tensor, gated: Tensor) -> bool:
-    """One number per channel, or per pixel."""
-    if gate is gated or gate.dim() != gated.dim() or gate.dim() < 3 or len(gate) != len(gated):
-        return False
+def _gates(gate: Tensor, gated: Tensor) -> tuple[str, ...]:
+    """The functions to try on `gate`: all for one number per channel or pixel, the usual for a full tensor."""
+    if gate.shape == gated.shape and gate.dim() > 2 and gate[0, 0].numel() > 1:
+        return ("Sigmoid", NONE)
+    if gate.dim() != gated.dim() or gate.dim() < 3 or len(gate) != len(gated):
+        return ()
     per_channel = gate.shape[1] == gated.shape[1] and gate[0, 0].numel() == 1
-    return per_channel or gate.shape[1] == 1 and gate.shape[2:] == gated.shape[2:]
+    return GATES if per_channel or gate.shape[1] == 1 and gate.shape[2:] == gated.shape[2:] else ()

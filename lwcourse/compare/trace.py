@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ class Layer:
     def tensor(self, role: str) -> Tensor:
         return getattr(self.module, self.tensors[role])
 
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {role: tuple(self.tensor(role).shape) for role in self.tensors}
 

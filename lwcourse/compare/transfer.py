@@ -47,7 +47,7 @@ def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def fit(a: Layer, b: Layer) -> bool:
     """Whether the tensors of one layer can be copied into the other; a Linear fits a 1x1 convolution."""
-    ours, theirs = a.shapes(), b.shapes()
+    ours, theirs = a.shapes, b.shapes
     if len(ours) != len(theirs):
         return False
     for (role, shape), (other_role, other_shape) in zip(ours.items(), theirs.items(), strict=True):
@@ -63,7 +63,7 @@ def family(layer: Layer) -> str:
     """Layers of one family may stand for each other, with other settings; a convolution and a norm never do."""
     if layer.raw:
         return "parameter"
-    shapes = layer.shapes()
+    shapes = layer.shapes
     if "running_mean" in shapes or "Norm" in layer.kind:
         return "norm"
     return "map" if len(_core(shapes.get("weight", ()))) > 1 or isinstance(layer.module, MAPS) else layer.kind
@@ -80,7 +80,7 @@ def mismatch(a: Layer, b: Layer) -> float:
         norms = family(a) == "norm" and a.previous is not None and b.previous is not None
         strides = [getattr(layer.module, "stride", None) for layer in (a, b)]
         return 0.1 if norms and not fit(a.previous, b.previous) or strides[0] != strides[1] else 0.0
-    if a.shapes().get("weight") == b.shapes().get("weight"):
+    if a.shapes.get("weight") == b.shapes.get("weight"):
         return 0.25  # one has a bias, or running statistics, and the other has not
     return 0.4 if a.kind == b.kind else 0.7
 
@@ -201,7 +201,7 @@ def copy_layer(source: Layer, target: Layer) -> None:
 
 
 def _describe(layer: Layer) -> str:
-    shapes = ", ".join(f"{layer.tensors[role]} {shape}" for role, shape in layer.shapes().items())
+    shapes = ", ".join(f"{layer.tensors[role]} {shape}" for role, shape in layer.shapes.items())
     return f"`{layer.name}` ({layer.kind}: {shapes})"
 
 

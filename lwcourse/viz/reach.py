@@ -89,6 +89,8 @@ def receptive_field(module: nn.Module, x_size: Sequence[int], *, samples: int = 
     axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=PALETTE["orange"],
                              linestyle=(0, (4, 2)), linewidth=2.2, clip_on=False))
     axes.set(xlabel="input column (pixels)", ylabel="input row (pixels)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("share of the strongest gradient (%)")
     bar.outline.set_visible(False)

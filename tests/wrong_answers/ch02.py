@@ -1,7 +1,7 @@
 """Wrong answers to the exercises of chapter 02, and words that the refusal must have."""
 from torch import nn
 
-from lwcourse.layers import ConvBNAct, SqueezeExcitation, make_divisible
+from lwcourse.layers import ConvBNAct, make_divisible
 from lwcourse.models.mobilenet_v2 import InvertedResidual, MobileNetV2
 
 
@@ -74,7 +74,7 @@ def gate(*, gate_first=False, squash=nn.Hardsigmoid, hidden=lambda channels: mak
     return build
 
 
-PUBLISHED, DENSE, NARROW = 300_774_272, 6_984_180_608, 54_471_552
+PUBLISHED, DENSE, NARROW = 300_774_272, 5_549_139_968, 63_689_536
 
 
 def macs(**changed):
@@ -94,9 +94,9 @@ def over_macs():
 WRONG = {
     "02.1": {
         "shortcut forgotten": (block(shortcut="never"), "the shortcut is missing"),
-        "shortcut at stride 2": (block(shortcut="stride ignored"), ["shortcut is taken where it cannot be", "stride 2"]),
+        "shortcut at stride 2": (block(shortcut="stride ignored"), ["taken where it cannot be", "stride 2 makes"]),
         "shortcut though channels differ": (block(shortcut="channels ignored"),
-                                            ["shortcut is taken where it cannot be", "24 channels come in and 32 go out"]),
+                                            ["taken where it cannot be", "24 channels come in and 32 go out"]),
         "activation after the projection": (block(last=nn.ReLU6), ["ReLU6 on the output of", "no activation there"]),
         "activation after the sum": (after_the_sum, ["ReLU6", "no activation"]),
         "ReLU instead of ReLU6": (block(act=nn.ReLU), "ReLU on the output of"),
@@ -115,27 +115,33 @@ WRONG = {
         "reduced by 16, as in SENet": (gate(hidden=lambda channels: channels // 16), "squeezes 72 channels to 4"),
         "swish instead of h-swish": (gate(act=nn.SiLU), "SiLU"),
         "ReLU missing between the two layers": (gate(between=nn.Identity), "activation is missing"),
-        "no mean over pixels": (gate(means=False), "xx"),
-        "added instead of multiplied": (gate(adds=True), "xx"),
+        "no mean over pixels": (gate(means=False), "no pooling of the output of"),
+        "added instead of multiplied": (gate(adds=True), "times Hardsigmoid of the output of"),
         "padding of a 3x3 for a 5x5": (gate(padding=1), "padding 1, but the reference has padding 2"),
         "groups forgotten": (gate(groups=False), "groups 1, but the reference has groups 72"),
         "no bias in the gate": (gate(bias=False), "bias"),
     },
     "02.3": {
-        "parameters instead of MACs": (lambda: {"as published": 3_504_872, "dense 3x3": 1, "no expansion": 1},
-                                       "these are parameters"),
+        "parameters instead of MACs": (
+            macs(**{"as published": 3_504_872, "dense 3x3": 44_050_952, "no expansion": 1_871_432}),
+            "these are parameters"),
         "FLOPs": (macs(**{"as published": 2 * PUBLISHED, "dense 3x3": 2 * DENSE, "no expansion": 2 * NARROW}),
                   "one MAC is both together"),
-        "stride lost": (macs(), "missing its stride"),
+        "stride lost": (macs(**{"dense 3x3": 536_079_656_960}), "missing its stride"),
         "expansion still there": (macs(**{"no expansion": PUBLISHED}), "did the block still get its expansion"),
         "groups still there": (macs(**{"dense 3x3": PUBLISHED}), "are the groups still there"),
+        "millions": (macs(**{"as published": PUBLISHED / 1e6, "dense 3x3": DENSE / 1e6, "no expansion": NARROW / 1e6}),
+                     "these are millions"),
+        "a smaller image": (macs(**{"as published": 24_595_968}), "as published: 24,595,968 is too small"),
         "one of three": (lambda: {"as published": PUBLISHED}, "the keys must be"),
     },
     "02.4": {
         "too many MACs": (design(over_macs), ["over budget", "MACs, of 2,000,000 allowed"]),
-        "too many parameters": (design(lambda: MobileNetV2(10, width=0.25)), ["over budget", "parameters, of 50,000 allowed"]),
+        "too many parameters": (design(lambda: MobileNetV2(10, width=0.25)),
+                                ["over budget", "parameters, of 50,000 allowed"]),
         "a thousand classes": (design(lambda: MobileNetV2(width=0.25)), "must give logits of shape (2, 10)"),
         "no return": (design(lambda: None), "is the return missing?"),
-        "a linear classifier": (design(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))), "learned too little"),
+        "a linear classifier": (design(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))),
+                                "learned too little"),
     },
 }
