@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 import lwcourse as lw
 from lwcourse.registry import ModelCard
-from lwcourse.tables import text_table
+from lwcourse.tables import counted, text_table
 
 
 def millions(count: float | None, decimals: int = 2) -> str:
@@ -128,7 +128,7 @@ def readme(args: argparse.Namespace) -> int:
 
 def check_env(args: argparse.Namespace) -> int:
     """Versions of what the package and its extras need, and the device; fails when the course cannot run."""
-    print(f"Python {sys.version.split()[0]}, {torch.get_num_threads()} threads, device {lw.pick_device()}")
+    print(f"Python {sys.version.split()[0]}, {counted(torch.get_num_threads(), 'thread')}, device {lw.pick_device()}")
     lacking = []
     for requirement in map(Requirement, requires("lwcourse")):
         marker = str(requirement.marker or "")

@@ -7,7 +7,7 @@ from torch import nn
 import lwcourse as lw
 from lwcourse.latency import Latencies
 from lwcourse.references import REFERENCES
-from lwcourse.tables import text_table
+from lwcourse.tables import counted, text_table
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 LIMIT = 1.05  # ours may take that many times as long as the peer's
@@ -52,6 +52,6 @@ def report(names: Sequence[str] | None = None, **options) -> tuple[str, bool]:
         rows.append((name, label, layout, str(batch), f"{1e3 * both['ours'].median:.1f} ms",
                      f"{1e3 * both['peer'].median:.1f} ms", f"{ratios[-1]:.3f}"))
     mean = torch.tensor(ratios).log().mean().exp().item()
-    threads = f"{both.threads} threads, {both.device}"
+    threads = f"{counted(both.threads, 'thread')}, {both.device}"
     return (f"{text_table(rows, left=3)}\nmedian over rounds of the ratio ours / peer, {threads}; "
             f"geometric mean {mean:.3f}, largest {max(ratios):.3f}, limit {LIMIT}"), max(ratios) <= LIMIT

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.profile import eval_mode, profile
-from lwcourse.tables import html_table, text_table
+from lwcourse.tables import counted, html_table, text_table
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Latencies(Mapping):
 
     def _caption(self) -> str:
         rounds = len(next(iter(self.values())).times)
-        return (f"input {'x'.join(map(str, self.input_shape))}, {self.device}, {self.threads} threads, "
+        return (f"input {'x'.join(map(str, self.input_shape))}, {self.device}, {counted(self.threads, 'thread')}, "
                 f"{rounds} interleaved rounds")
 
     def __repr__(self) -> str:
@@ -170,8 +170,8 @@ class Roofline:
         return points
 
     def __repr__(self) -> str:
-        return (f"Roofline of {self.device} with {self.threads} threads: {self.peak_macs_per_s / 1e9:.0f} GMAC/s, "
-                f"{self.bandwidth_bytes_per_s / 1e9:.1f} GB/s, ridge at {self.ridge:.1f} MACs per byte")
+        return (f"Roofline of {self.device} with {counted(self.threads, 'thread')}: "
+                f"{self.peak_macs_per_s / 1e9:.0f} GMAC/s, {self.bandwidth_bytes_per_s / 1e9:.1f} GB/s, ridge at {self.ridge:.1f} MACs per byte")
 
 
 def roofline(*, device: torch.device | str = "cpu", threads: int | None = None) -> Roofline:

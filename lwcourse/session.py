@@ -5,6 +5,7 @@ import random
 import torch
 
 import lwcourse
+from lwcourse.tables import counted
 
 
 def setup(seed: int = 0) -> torch.device:
@@ -18,5 +19,5 @@ def setup(seed: int = 0) -> torch.device:
     torch.manual_seed(seed)
     device = pick_device()
     print(f"lwcourse {lwcourse.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}, "  # noqa: T201
-          f"device {device}, {torch.get_num_threads()} threads, seed {seed}")
+          f"device {device}, {counted(torch.get_num_threads(), 'thread')}, seed {seed}")
     return device

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 Rows = Sequence[Sequence[str]]
 
 
+def counted(count: int, noun: str) -> str:
+    """1, "thread" -> '1 thread'; 2, "thread" -> '2 threads'."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
 def text_table(rows: Rows, left: int = 1, footer: int = 0) -> str:
     """Rows of equal length as aligned text; the first is the header, the last `footer` rows stand apart.
 

@@ -37,7 +37,7 @@ def test_profile_takes_size_and_width(capsys):
 def test_latency_names_its_conditions(capsys):
     code, out, _ = run(capsys, "latency", "mbv1", "mbv2", "--input-size", "3", "32", "32", "--rounds", "2",
                        "--threads", "1", "--batch", "2", "--width", "0.25")
-    assert code == 0 and "input 2x3x32x32, cpu, 1 threads, 2 interleaved rounds" in out
+    assert code == 0 and "input 2x3x32x32, cpu, 1 thread, 2 interleaved rounds" in out
 
 
 def test_benchmark_races_equal_networks(capsys):

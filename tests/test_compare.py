@@ -413,6 +413,18 @@ def test_a_layer_called_twice():
         sentence(Twice(1), Twice(2), 2, 3, 8, 8)
 
 
+def test_inputs_given_by_keyword_are_compared_too():
+    class Keyword(nn.Module):
+        def __init__(self, act):
+            super().__init__()
+            self.a, self.b, self.act = nn.Linear(4, 8), nn.Linear(8, 8), act
+
+        def forward(self, x):
+            return self.b(input=self.act(self.a(input=x)))
+    assert sentence(Keyword(torch.tanh), Keyword(F.relu), 3, 4) == (
+        "Before layer 2 of 2, your `b` (reference: `b`): Tanh on the output of `a`, but the reference has ReLU there.")
+
+
 def test_a_table_of_zeros_hides_nothing():
     class Positions(nn.Module):
         def __init__(self, before):

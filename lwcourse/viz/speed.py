@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from lwcourse.latency import Latencies, Roofline, RooflinePoint
 from lwcourse.profile import Profile
+from lwcourse.tables import counted
 from lwcourse.viz.cost import METRICS, bar_panel
 from lwcourse.viz.labels import legend_above, listed, log_axis, log_limits, place_labels, require_entries, short_count
 from lwcourse.viz.theme import CARD, CYCLE, INK, MUTED, PALETTE, Figure, new_figure, themed
@@ -95,7 +96,7 @@ def latency_bars(latencies: Latencies, *, macs: Mapping[str, int | Profile] | No
     high = [1e3 * latencies[name].q3 for name in names] - medians
     words = [f"{name} {_milliseconds(middle)}" for name, middle in zip(names, medians, strict=True)]
     columns = 1 if macs is None else 2
-    where = f"{latencies.device}, {_threads(latencies.threads)}"
+    where = f"{latencies.device}, {counted(latencies.threads, 'thread')}"
     figure, axes = new_figure(7.8, 1.15 + 0.4 * len(names) + (0.3 if title else 0), columns=columns,
                               alt=f"Bar chart of median latency on {where}: {listed(words)}.")
     panels = np.atleast_1d(axes)
@@ -157,7 +158,7 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
                 for name, marker in markers.items() if name]
     legend_above(figure, handles, title)
     axes.set(xlabel="MACs per byte moved (dots: larger when the layer takes more of the time)",
-             ylabel=f"GMAC/s reached on {roof.device}, {_threads(roof.threads)}")
+             ylabel=f"GMAC/s reached on {roof.device}, {counted(roof.threads, 'thread')}")
     _name_slope(axes, roof)
     return figure
 
@@ -165,10 +166,6 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
 def _milliseconds(value: float) -> str:
     """1.2345 -> '1.23 ms', 1234.5 -> '1,234 ms': never an exponent."""
     return f"{value:.3g} ms" if value < 999.5 else f"{value:,.0f} ms"
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _few_kinds(points: Points, kind: Callable[[RooflinePoint], str]) -> dict[str, str]:
