@@ -171,7 +171,8 @@ class Roofline:
 
     def __repr__(self) -> str:
         return (f"Roofline of {self.device} with {counted(self.threads, 'thread')}: "
-                f"{self.peak_macs_per_s / 1e9:.0f} GMAC/s, {self.bandwidth_bytes_per_s / 1e9:.1f} GB/s, ridge at {self.ridge:.1f} MACs per byte")
+                f"{self.peak_macs_per_s / 1e9:.0f} GMAC/s, {self.bandwidth_bytes_per_s / 1e9:.1f} GB/s, "
+                f"ridge at {self.ridge:.1f} MACs per byte")
 
 
 def roofline(*, device: torch.device | str = "cpu", threads: int | None = None) -> Roofline:
