@@ -146,23 +146,25 @@ def run_all_cells(browser):
 
 
 def move_slider(browser):
-    """Press ArrowRight on the last slider of the page; the picture of its explorer before and after."""
+    """Press ArrowRight on the first slider of the last explorer; its picture before and after.
+
+    The picture changes when the kernel is done with the cells that "Run All" has queued.
+    """
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
     def explorer():
-        found = browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output .widget-slider .noUi-handle")
+        found = browser.find_elements(By.CSS_SELECTOR, ".widget-vbox:has(.widget-slider):has(img)")
         return found[-1] if found else None
 
     def source():
-        boxes = browser.find_elements(By.CSS_SELECTOR, ".widget-vbox:has(.widget-slider):has(img)")
-        return boxes[-1].find_element(By.TAG_NAME, "img").get_attribute("src")
+        return explorer().find_element(By.TAG_NAME, "img").get_attribute("src")
 
-    handle = wait_until(explorer, "a slider")
+    handle = wait_until(explorer, "an explorer").find_element(By.CSS_SELECTOR, ".widget-slider .noUi-handle")
     before = wait_until(source, "the explorer's picture", 60)
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", handle)
     handle.send_keys(Keys.ARROW_RIGHT)
-    after = wait_until(lambda: (new := source()) != before and new, "the picture to change", 60)
+    after = wait_until(lambda: (new := source()) != before and new, "the picture to change", 240)
     return before, after
 
 

@@ -307,3 +307,25 @@ def test_a_network_that_cannot_be_copied():
     model(images(2, 3))
     with pytest.raises(ValueError, match="your network cannot be copied.*earlier forward pass"):
         compare(model, nn.Linear(3, 3), images(2, 3))
+
+
+def test_one_thread_inside_and_as_many_as_before_afterwards():
+    class Spy(nn.Module):
+        def __init__(self, seen):
+            super().__init__()
+            self.linear, self.seen = nn.Linear(4, 4), seen
+
+        def forward(self, x):
+            self.seen.append(torch.get_num_threads())
+            return self.linear(x)
+
+        def __deepcopy__(self, memo):  # copies report to the same list
+            return Spy(self.seen)
+
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        compare(Spy(seen), Spy(seen), torch.randn(2, 4))
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
