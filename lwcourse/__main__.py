@@ -77,6 +77,13 @@ def benchmark(args: argparse.Namespace) -> int:
     return 0 if within else 1
 
 
+def verify(args: argparse.Namespace) -> int:
+    from lwcourse.verify import report
+    text, right = report(args.names)
+    print(text)
+    return 0 if right else 1
+
+
 def figures(args: argparse.Namespace) -> int:
     from lwcourse.authoring import find_root
     from lwcourse.drawings import draw_all
@@ -184,6 +191,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("benchmark", benchmark, "time networks against the packages they equal; fails past a ratio of 1.05")
     sub.add_argument("names", nargs="*", metavar="NAME")
     timing_options(sub, rounds=40)
+    sub = command("verify", verify, "compare networks with their cards and references; fails if one differs")
+    sub.add_argument("names", nargs="*", metavar="NAME")
     command("check-env", check_env, "versions of everything the course uses, and the device")
     command("figures", figures, "draw figures/*.svg anew (in a checkout)")
     sub = command("exercises", exercises, "make exercises/ from solutions/ (in a checkout)")

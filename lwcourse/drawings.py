@@ -50,6 +50,7 @@ CHAPTERS = (
     Chapter("08", ("MobileViT", "with LeViT, ConvNeXt"), 3, 1.5, ("05",)),
     Chapter("09", ("CPU networks", "PP-LCNet and others"), 3, 2.5, ("05",)),
     Chapter("10", ("CondenseNet", "groups that are learned"), 3, 0, ("03",)),
+    Chapter("11", ("HRNet", "high resolution throughout"), 3, 4, ("07",)),
 )
 WRITTEN = ("00", "01", "02")  # the others are drawn dashed
 

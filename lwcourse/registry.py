@@ -12,7 +12,8 @@ class Variant:
     """Figures of one further configuration of a network, e.g. `{"width": 0.5}`.
 
     `published_*` are the paper's, in millions and per cent, None where it is silent;
-    `counted_*` are exact, counted by `lwcourse.profile`, and tested.
+    `counted_*` are exact, counted by `lwcourse.profile`, and tested; `counted_adds` are the additions of
+    layers that do not multiply, such as AdderNet's.
     """
     arguments: Mapping[str, object]
     published_params_m: float | None = None
@@ -20,6 +21,7 @@ class Variant:
     published_top1: float | None = None
     counted_params: int
     counted_macs: int
+    counted_adds: int = 0
     note: str = ""
 
 
@@ -29,7 +31,8 @@ class ModelCard:
 
     Figures are for the factory's default arguments at `input_size` (C, H, W).
     Published accuracy is ImageNet-1k top-1 in per cent, as printed in `table`; it is never ours.
-    `chapter` is the number of the notebook that teaches the network.
+    `chapter` is the number of the notebook that teaches the network, `smallest` the side in pixels of the
+    smallest image that it takes.
     """
     family: str
     paper: str
@@ -43,7 +46,9 @@ class ModelCard:
     published_top1: float | None = None
     counted_params: int
     counted_macs: int
+    counted_adds: int = 0
     input_size: tuple[int, int, int] = (3, 224, 224)
+    smallest: int = 32
     note: str = ""
     variants: tuple[Variant, ...] = ()
     name: str = field(default="", compare=False)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lwcourse.data import Data
+from lwcourse.layers import TrainingOutput
 
 CHECKPOINT_FORMAT = "lwcourse.fit 1"
 ENVIRONMENT = ("device", "threads", "amp", "channels_last", "torch", "lwcourse", "python")  # may differ on resuming
@@ -146,7 +147,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     `seed` fixes the order of the images, augmentation, mixup and dropout, not the weights that `model` comes
     with. On the CPU the same seed, weights and number of threads give the same history. Python's, NumPy's and
     PyTorch's random state are left as they were. A last batch of one image is skipped, since BatchNorm cannot
-    train on it. `model` comes back on its own device, in its own memory layout, in evaluation mode.
+    train on it. Auxiliary and distillation heads (`lwcourse.layers.TrainingOutput`) learn the same labels.
+    `model` comes back on its own device, in its own memory layout, in evaluation mode.
     Ctrl-C ends the run early: the history so far is returned, and the model keeps what it has learned.
 
     Raises ValueError for a bad setting, for data or a checkpoint that do not fit the model; FileExistsError
@@ -206,8 +208,7 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
                     for group in optimizer.param_groups:
                         group["lr"] = step_lr
                     with autocast:
-                        logits = model(images)
-                        loss = criterion(logits, targets)
+                        logits, loss = _logits_and_loss(model(images), targets, criterion)
                     if not math.isfinite(loss.item()):
                         raise TrainingDiverged(f"the loss became {loss.item()} at step {step + 1} of {total_steps}; "
                                                f"try a smaller lr than {lr}, or more warmup_epochs", history)
@@ -417,6 +418,14 @@ def _check_settings(settings: dict[str, Any]) -> None:
     for name, (right, allowed) in rules.items():
         if not right:
             raise ValueError(f"{name} must be {allowed}, got {settings[name]!r}")
+
+
+def _logits_and_loss(output: Tensor | TrainingOutput, targets: Tensor, criterion: nn.Module) -> tuple[Tensor, Tensor]:
+    """The main head's logits, and the loss over all heads."""
+    if not isinstance(output, TrainingOutput):
+        return output, criterion(output, targets)
+    further = sum(criterion(logits, targets) for logits in output.auxiliary)
+    return output.logits, criterion(output.logits, targets) + output.weight * further
 
 
 def _check_output(model: nn.Module, dataset: Dataset, place: Callable[[Tensor], Tensor],

@@ -12,6 +12,7 @@ from lwcourse.layers import (
     SeparableConv,
     Shift,
     SqueezeExcitation,
+    check_images,
     initialise,
     make_divisible,
 )
@@ -113,3 +114,19 @@ def test_initialise_sets_every_kind():
     assert abs(network[0].weight.std().item() - (2 / (9 * 128)) ** 0.5) < 1e-3
     assert abs(network[3].weight.std().item() - 0.01) < 1e-3
     assert all(network[i].bias.abs().max() == 0 for i in (0, 1, 3)) and network[1].weight.eq(1).all()
+
+
+def test_images_that_a_network_cannot_take_are_named():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    network.in_channels = 3
+    check_images(network, torch.zeros(1, 3, 33, 32), smallest=32)
+    check_images(network, torch.zeros(2, 3, 32, 32), smallest=32)
+    with pytest.raises(ValueError, match="cannot train on one image of 32 x 32 pixels.*two images or more"):
+        check_images(network, torch.zeros(1, 3, 32, 32), smallest=32)
+    with pytest.raises(ValueError, match="cannot train on one image of 99 x 98 pixels"):
+        check_images(network, torch.zeros(1, 3, 99, 98), smallest=32, pooled_norm=True)
+    network.eval()
+    check_images(network, torch.zeros(1, 3, 32, 32), smallest=32, pooled_norm=True)
+    without = nn.Sequential(nn.Conv2d(3, 4, 3))
+    without.in_channels = 3
+    check_images(without, torch.zeros(1, 3, 32, 32), smallest=32)

@@ -4,6 +4,7 @@ import pytest
 from nbformat.v4 import new_output
 from sample_notebooks import ADDRESS, checkout, code, markdown, notebook, sheet
 
+from lwcourse import drawings
 from lwcourse.authoring import badge, chapter_problems, make_exercises, setup_cell, solution_problems
 from lwcourse.authoring.files import notebook_text
 from lwcourse.authoring.layout import lessons, words
@@ -42,8 +43,10 @@ def test_exercises_are_up_to_date(root):
 
 
 def test_every_model_names_its_chapter(root):
-    missing = {module: lesson for module, lesson in lessons(root).items() if not (root / lesson).is_file()}
-    assert missing == {}, "a model's header must have `Lesson:  notebooks/NN_slug.ipynb`, of a chapter that exists"
+    planned = {chapter.number for chapter in drawings.CHAPTERS} - set(drawings.WRITTEN)
+    missing = {module: lesson for module, lesson in lessons(root).items()
+               if not (root / lesson).is_file() and lesson.removeprefix("notebooks/")[:2] not in planned}
+    assert missing == {}, "a model's header must have `Lesson:  notebooks/NN_slug.ipynb`, of a chapter of the map"
 
 
 # The rules: a chapter that keeps them all, and one breach each

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from lwcourse.data import Data, load_data
+from lwcourse.layers import TrainingOutput
 from lwcourse.train import (
     Epoch,
     History,
@@ -96,6 +97,36 @@ def test_steps_equal_those_by_hand(momentum, nesterov, weight_decay, smoothing):
     assert [epoch.lr / lr for epoch in history.epochs] == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.25])
     test_loss = F.cross_entropy(weight, torch.tensor(LABELS)).item()  # without smoothing
     assert history.final.test_loss == pytest.approx(test_loss, rel=1e-5)
+
+
+class TwoHeads(Table):
+    """In training, a second head that has a table of its own."""
+
+    def __init__(self, images: int, classes: int):
+        super().__init__(images, classes)
+        self.other = nn.Parameter(torch.randn(images, classes))
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        return TrainingOutput(super().forward(x), (x.flatten(1) @ self.other,), weight=0.3)
+
+
+def test_further_heads_learn_with_their_weight():
+    model, data, lr = TwoHeads(6, 3), lit_pixels(LABELS, 3), 0.5
+    targets = smoothed(torch.tensor(LABELS), 3, 0.1)
+    weights, loss = {name: p.detach().clone() for name, p in model.named_parameters()}, 0.0
+    for name, share in (("table", 1.0), ("other", 0.3)):
+        log_probabilities = weights[name].log_softmax(1)
+        loss -= share * (targets * log_probabilities).sum(1).mean().item()
+        weights[name] -= lr * share * (log_probabilities.exp() - targets) / 6
+    history = fit(model, data, epochs=1, warmup_epochs=0, lr=lr, momentum=0.0, nesterov=False, weight_decay=0.0,
+                  label_smoothing=0.1, batch_size=6, **QUIET)
+    for name, expected in weights.items():
+        torch.testing.assert_close(model.get_parameter(name).detach(), expected)
+    assert history.step_losses == pytest.approx([loss], rel=1e-5)
+    assert history.final.train_accuracy == 1 / 6 * sum(
+        int(row.argmax() == label) for row, label in zip(model.seen[0][1], LABELS, strict=True))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -1,6 +1,6 @@
 """Errors that name what is wrong with an argument or an image, before a kernel fails on it."""
 import torch.fx
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def check_options(num_classes: int, in_channels: int, width: float = 1.0) -> None:
@@ -12,15 +12,28 @@ def check_options(num_classes: int, in_channels: int, width: float = 1.0) -> Non
         raise ValueError(f"width must be a positive number such as 0.5 or 1.0, got {width!r}")
 
 
-def check_images(x: Tensor, in_channels: int, smallest: int) -> None:
-    """Raise ValueError unless `x` is (N, in_channels, H, W) with H and W of at least `smallest` pixels."""
+def check_images(network: nn.Module, x: Tensor, smallest: int, *, pooled_norm: bool = False) -> None:
+    """Raise ValueError unless `network`, which has `in_channels`, can take the images `x`.
+
+    They must be (N, in_channels, H, W) with H and W of at least `smallest` pixels, of which the network
+    leaves one. In training mode a single such image has one value a channel there, of which BatchNorm can
+    make no statistics; with `pooled_norm` (a BatchNorm after global pooling) that is so for any size.
+    """
     if isinstance(x, torch.fx.Proxy) or torch.jit.is_tracing():  # a tracer has no size that one may branch on
         return
     if x.dim() != 4:
-        raise ValueError(f"images must be (N, {in_channels}, H, W), got shape {tuple(x.shape)}")
-    _, channels, height, width = x.shape
-    if channels != in_channels:
-        raise ValueError(f"the network was built for {in_channels} channels, got {channels}: shape {tuple(x.shape)}")
+        raise ValueError(f"images must be (N, {network.in_channels}, H, W), got shape {tuple(x.shape)}")
+    images, channels, height, width = x.shape
+    if channels != network.in_channels:
+        raise ValueError(f"the network was built for {network.in_channels} channels, got {channels}: "
+                         f"shape {tuple(x.shape)}")
     if height < smallest or width < smallest:
-        raise ValueError(f"images must be at least {smallest} x {smallest} pixels, because the network divides "
-                         f"each side by {smallest}; got {height} x {width}")
+        raise ValueError(f"images must be at least {smallest} x {smallest} pixels, or nothing is left of them "
+                         f"in the last layers; got {height} x {width}")
+    if network.training and images == 1 and (pooled_norm or max(height, width) == smallest) and _has_norm(network):
+        raise ValueError(f"BatchNorm cannot train on one image of {height} x {width} pixels, which leaves it one value "
+                         "a channel; give two images or more, or call network.eval()")
+
+
+def _has_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())

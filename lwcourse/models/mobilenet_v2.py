@@ -84,7 +84,7 @@ class MobileNetV2(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, smallest=32)
+        check_images(self, x, smallest=32)
         x = self.head(self.blocks(self.stem(x)))    # (N, features, ceil(H/32), ceil(W/32))
         return self.classifier(x.mean(dim=(2, 3)))  # mean over pixels: (N, features)
 

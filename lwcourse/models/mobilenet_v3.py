@@ -119,7 +119,7 @@ class MobileNetV3(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, smallest=32)
+        check_images(self, x, smallest=32)
         x = self.head(self.blocks(self.stem(x)))    # (N, 960 or 576, ceil(H/32), ceil(W/32))
         return self.classifier(x.mean(dim=(2, 3)))  # pooled first, so `features` costs one pixel only (5.1)
 

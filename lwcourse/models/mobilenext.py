@@ -95,7 +95,7 @@ class MobileNeXt(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, smallest=32)
+        check_images(self, x, smallest=32)
         x = self.blocks(self.stem(x))               # (N, 1280, ceil(H/32), ceil(W/32))
         return self.classifier(x.mean(dim=(2, 3)))  # mean over pixels: (N, 1280)
 

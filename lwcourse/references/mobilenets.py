@@ -1,44 +1,9 @@
-"""Which network of which package, or which stored output of official code, each network of the course must equal.
-
-The packages are those of the extra `dev`; they are imported when a reference is built.
-"""
-from collections.abc import Callable
-from typing import NamedTuple
-
+"""What the MobileNets must equal."""
 from torch import nn
 
+from lwcourse.references.builders import Reference, pytorchcv_model, timm_model, torchvision_model
 
-class Reference(NamedTuple):
-    """`arguments` are those of our factory; `build(num_classes)` makes the network to equal, untrained."""
-    label: str
-    arguments: dict
-    build: Callable[[int], nn.Module]
-
-
-def torchvision_model(name: str, **options) -> Callable[[int], nn.Module]:
-    def build(num_classes: int) -> nn.Module:
-        import torchvision
-        return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
-    return build
-
-
-def timm_model(name: str, **options) -> Callable[[int], nn.Module]:
-    def build(num_classes: int) -> nn.Module:
-        import timm
-        return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
-    return build
-
-
-def pytorchcv_model(name: str, **options) -> Callable[[int], nn.Module]:
-    def build(num_classes: int) -> nn.Module:
-        from pytorchcv.model_provider import get_model
-        network = get_model(name, pretrained=False, num_classes=num_classes, **options)
-        network.features.final_pool = nn.AdaptiveAvgPool2d(1)  # theirs fits 224 x 224 only
-        return network
-    return build
-
-
-REFERENCES: dict[str, list[Reference]] = {
+REFERENCES = {
     "mobilenet_v1": [
         Reference("pytorchcv mobilenet_w1", {}, pytorchcv_model("mobilenet_w1")),
         Reference("pytorchcv mobilenet_w3d4", {"width": 0.75}, pytorchcv_model("mobilenet_w3d4")),
@@ -66,6 +31,6 @@ REFERENCES: dict[str, list[Reference]] = {
     ],
 }
 
-GOLDEN: dict[str, dict[str, dict]] = {  # our name -> stored file -> our factory's arguments
+GOLDEN = {
     "mobilenext": {"mobilenext_w1.0": {}},
 }
