@@ -18,8 +18,8 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 from torchvision.transforms.v2 import functional as transforms
 
-from lwcourse import data as data_module
 from lwcourse.data import DataCorrupt, DataNotFound, load_data
+from lwcourse.data import classification as data_module
 
 # ------------------------------------------------------------------------------------------------ digits
 

@@ -1,67 +1,33 @@
-"""Data sets: real ones that come with scikit-learn and need no network, and the usual benchmarks.
-
-`load_data(name)` is the one entry; each data set is a function below it, with its own options.
-Images are float tensors (channels, height, width), labels are integers from 0.
-"""
+"""Data sets of one class an image, and the two photographs; each function loads one, with its own options."""
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Sequence
 from functools import cache
 from http.client import HTTPException
-from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
-OFFLINE_HINT = 'load_data("digits") and load_data("photo_digits") are real images that need no download'
+from lwcourse.data.base import (
+    IMAGENET_NORM,
+    OFFLINE_HINT,
+    Data,
+    DataCorrupt,
+    DataNotFound,
+    check_image_size,
+    check_whole,
+    data_root,
+    open_image,
+    to_tensor,
+)
+
 TEST_DIGITS = 360  # of 1,797: one in five
 CUTS = (("china", 210), ("flower", 305))  # the column through the middle of each photograph's subject
 CIFAR_NORM = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))  # mean, std of CIFAR-10's training pixels
-IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-class DataNotFound(FileNotFoundError):
-    """A data set is not on this machine; the message says what to download and where to put it."""
-
-
-class DataCorrupt(OSError):
-    """A file of a data set cannot be used; the message names it."""
-
-
-@dataclass(frozen=True, repr=False)
-class Data:
-    """A data set to train and test on.
-
-    `train` and `test` yield (image, label); images have `image_shape` (channels, height, width), and are
-    normalised: (pixel - mean) / std for each channel, with pixels in [0, 1]. `classes` are names, by label.
-    """
-    name: str
-    train: Dataset
-    test: Dataset
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Normalised images (..., channels, height, width) as pixels in [0, 1] again, to be drawn."""
-        mean, std = (torch.tensor(value, device=images.device).view(-1, 1, 1) for value in (self.mean, self.std))
-        return (images * std + mean).clamp(0, 1)
-
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.image_shape))
-        return (f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images of {shape}, "
-                f"{self.num_classes:,} classes")
 
 
 class Photos(NamedTuple):
@@ -70,43 +36,13 @@ class Photos(NamedTuple):
     flower: Tensor
 
 
-def load_data(name: str, **options: Any) -> Data | Photos:
-    """Load a data set by name; `options` are those of the function that loads it.
-
-    | name | what | options (default) |
-    |---|---|---|
-    | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
-    | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
-    | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
-    | "cifar10", "cifar100" | 60,000 photographs of 32 x 32 | image_size (32), root, augment (True), download (False) |
-    | "imagenet" | a tree root/{train,val}/class/image | root, image_size (224), augment (True) |
-
-    `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
-    ~/.cache/lwcourse (with "/imagenet" for ImageNet).
-    Raises ValueError for an unknown name (close matches are offered) or a bad option, TypeError for an
-    option that the data set does not have, DataNotFound (a FileNotFoundError) when files are missing and
-    DataCorrupt (an OSError) when one is damaged.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a data set is a string such as 'digits', got {type(name).__name__}")
-    if name not in LOADERS:
-        close = get_close_matches(name.lower(), LOADERS, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(LOADERS)}"
-        raise ValueError(f"there is no data set {name!r}; {hint}")
-    known = list(signature(LOADERS[name]).parameters)
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise TypeError(f"{name!r} takes no option {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
-    return LOADERS[name](**options)
-
-
 def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data:
     """1,797 handwritten digits (Alpaydin and Kaynak, UCI, 1998), enlarged from 8 x 8: 1,437 train, 360 test.
 
     `in_channels` is 1 or 3 (grey, repeated). `seed` draws the split, which is stratified by class.
     Values are normalised with the mean and standard deviation of the training pixels.
     """
-    _check_image_size(image_size, 8, 512)
+    check_image_size(image_size, 8, 512)
     if in_channels not in (1, 3):
         raise ValueError(f"in_channels must be 1 or 3, got {in_channels!r}")
     splits = []
@@ -121,7 +57,7 @@ def photos(*, image_size: int | None = None) -> Photos:
     from torchvision.transforms.v2 import functional as transforms
 
     if image_size is not None:
-        _check_image_size(image_size, 8, 1024)
+        check_image_size(image_size, 8, 1024)
     images = _photographs()
     if image_size is None:
         return Photos(*images.clone())
@@ -138,9 +74,9 @@ def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Dat
     the photographs are cut in two as well: training crops lie right of each cut, test crops left of it.
     `seed` draws everything. Values are normalised with the mean and standard deviation of the training pixels.
     """
-    _check_image_size(image_size, 16, 128)
-    _check_whole("copies", copies, 1)
-    _check_whole("seed", seed, 0, 2**32 - 1)
+    check_image_size(image_size, 16, 128)
+    check_whole("copies", copies, 1)
+    check_whole("seed", seed, 0, 2**32 - 1)
     generator = torch.Generator().manual_seed(seed)
     width = _photographs().shape[-1]
     right = [(cut, width) for _, cut in CUTS]
@@ -180,7 +116,7 @@ def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, au
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    _check_image_size(image_size, 8, 1024)
+    check_image_size(image_size, 8, 1024)
     root = Path(root).expanduser() if root is not None else data_root() / "imagenet"
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
@@ -194,7 +130,7 @@ def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, au
     sets = []
     for folder, geometry in ((root / "train", random if augment else centre), (root / "val", centre)):
         try:
-            sets.append(ImageFolder(folder, _to_tensor(geometry, mean, std), loader=_open_image))
+            sets.append(ImageFolder(folder, to_tensor(geometry, mean, std), loader=open_image))
         except FileNotFoundError as error:  # no class at all, or an empty one, which the message names
             raise DataNotFound(f"{folder}: {error}") from error
     train, test = sets
@@ -203,32 +139,6 @@ def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, au
         raise DataCorrupt(f"{root}/train has {len(train.classes)} classes and {root}/val has {len(test.classes)}; "
                           f"only one of them has {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}")
     return Data("imagenet", train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
-
-
-LOADERS: dict[str, Callable[..., Data | Photos]] = {
-    loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet)}
-
-
-def data_root(root: str | os.PathLike | None = None) -> Path:
-    """The folder that holds downloaded data: `root`, else $LWCOURSE_DATA, else ~/.cache/lwcourse."""
-    return Path(root or os.environ.get("LWCOURSE_DATA") or "~/.cache/lwcourse").expanduser()
-
-
-def _check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most and value > most):
-        allowed = f"from {least} to {most}" if most else f"of at least {least}"
-        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
-
-
-def _check_image_size(image_size: object, least: int, most: int) -> None:
-    _check_whole("image_size", image_size, least, most)
-
-
-def _need_sklearn() -> None:
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError("this data set comes with scikit-learn: pip install scikit-learn") from error
 
 
 @cache
@@ -243,7 +153,7 @@ def _photographs() -> Tensor:
 
 def _split_digits(seed: int) -> list[tuple[Tensor, Tensor]]:
     """Train and test digits: images (N, 1, 8, 8) in [0, 1] and labels (N,)."""
-    _check_whole("seed", seed, 0, 2**32 - 1)
+    check_whole("seed", seed, 0, 2**32 - 1)
     _need_sklearn()
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -292,34 +202,18 @@ def _random_crops(count: int, columns: Sequence[tuple[int, int]], size: int, gen
     return crops.permute(0, 3, 1, 2).contiguous()
 
 
-def _to_tensor(geometry: Sequence[Callable], mean: Sequence[float], std: Sequence[float]) -> Callable:
-    """A transform from a PIL image to a normalised tensor; `geometry` comes first, on the PIL image."""
-    from torchvision.transforms import v2
-    return v2.Compose([*geometry, v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-                       v2.Normalize(mean, std), v2.ToPureTensor()])
-
-
-def _open_image(path: str) -> Any:
-    """A PIL image in RGB; an error that names the file when it cannot be read."""
-    from torchvision.datasets.folder import default_loader
-    try:
-        return default_loader(path)
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
-        raise DataCorrupt(f"{path} cannot be read as an image: {error}") from error
-
-
 def _cifar(name: str, source: type, image_size: int, root: str | os.PathLike | None, augment: bool,
            download: bool) -> Data:
     from torchvision.transforms import v2
 
-    _check_image_size(image_size, 8, 512)
+    check_image_size(image_size, 8, 512)
     root = data_root(root)
     _provide_cifar(source, root, download)
     resize = [v2.Resize(image_size)] if image_size != 32 else []
     shake = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if augment else []
     mean, std = CIFAR_NORM
-    train = source(root, train=True, transform=_to_tensor(shake + resize, mean, std))
-    test = source(root, train=False, transform=_to_tensor(resize, mean, std))
+    train = source(root, train=True, transform=to_tensor(shake + resize, mean, std))
+    test = source(root, train=False, transform=to_tensor(resize, mean, std))
     return Data(name, train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
 
 
@@ -374,3 +268,10 @@ def _unpack_cifar(source: type, archive: Path, root: Path) -> None:
         folder.mkdir(exist_ok=True)
         for file in (Path(scratch) / source.base_folder).iterdir():
             os.replace(file, folder / file.name)
+
+
+def _need_sklearn() -> None:
+    try:
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise ImportError("this data set comes with scikit-learn: pip install scikit-learn") from error

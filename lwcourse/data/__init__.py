@@ -1,0 +1,52 @@
+"""Data sets: real ones that come with scikit-learn, drawn ones, and the usual benchmarks.
+
+`load_data(name)` is the one entry; the function that loads a data set is in `classification` or `segmentation`.
+Images are float tensors (channels, height, width), labels are integers from 0, or maps of them.
+"""
+from collections.abc import Callable
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+from lwcourse.data.base import IGNORE_INDEX, Data, DataCorrupt, DataNotFound, data_root
+from lwcourse.data.classification import Photos, cifar10, cifar100, digits, imagenet, photo_digits, photos
+from lwcourse.data.segmentation import camvid, cityscapes, oxford_pets, scenes, voc_segmentation
+
+__all__ = ["IGNORE_INDEX", "Data", "DataCorrupt", "DataNotFound", "Photos", "data_root", "load_data"]
+
+LOADERS: dict[str, Callable[..., Data | Photos]] = {
+    loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet, scenes,
+                                           voc_segmentation, oxford_pets, camvid, cityscapes)}
+
+
+def load_data(name: str, **options: Any) -> Data | Photos:
+    """Load a data set by name; `options` are those of the function that loads it.
+
+    | name | what | options (default) |
+    |---|---|---|
+    | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
+    | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
+    | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
+    | "cifar10", "cifar100" | 60,000 photographs of 32 x 32 | image_size (32), root, augment (True), download (False) |
+    | "imagenet" | a tree root/{train,val}/class/image | root, image_size (224), augment (True) |
+    | "scenes" | drawn streets, label maps | train_images (240), test_images (60), image_size ((128, 256)), seed (0) |
+    | "voc_segmentation", "oxford_pets" | label maps | root, image_size, augment (True), download (False) |
+    | "camvid", "cityscapes" | streets, label maps | root, image_size, augment (True) |
+
+    `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
+    ~/.cache/lwcourse (with "/imagenet" for ImageNet).
+    Raises ValueError for an unknown name (close matches are offered) or a bad option, TypeError for an
+    option that the data set does not have, DataNotFound (a FileNotFoundError) when files are missing and
+    DataCorrupt (an OSError) when one is damaged.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a data set is a string such as 'digits', got {type(name).__name__}")
+    if name not in LOADERS:
+        close = get_close_matches(name.lower(), LOADERS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(LOADERS)}"
+        raise ValueError(f"there is no data set {name!r}; {hint}")
+    known = list(signature(LOADERS[name]).parameters)
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise TypeError(f"{name!r} takes no option {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
+    return LOADERS[name](**options)

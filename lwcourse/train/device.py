@@ -1,0 +1,68 @@
+"""Where a model runs, in which memory layout, and on which random numbers."""
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """`device` as a torch.device; None takes CUDA, else MPS, else the CPU.
+
+    Raises ValueError for a device that PyTorch does not know or that this machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device is None:
+        return torch.device(next(name for name, present in available.items() if present))
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {device!r}: {error}") from error
+    if not available.get(chosen.type, True):
+        present = ", ".join(name for name in available if available[name])
+        raise ValueError(f"device {device!r} is not available here; this machine has {present}")
+    return chosen
+
+
+def seed_everything(seed: int, epoch: int) -> None:
+    """Seed Python, NumPy and PyTorch with a number of 32 bits mixed from both, so that no two runs overlap."""
+    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    python, numpy_state = random.getstate(), np.random.get_state()
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+
+@contextmanager
+def placed(model: nn.Module, device: torch.device, channels_last: bool) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Move a model to a device and memory layout, and back at the end; yields what moves images there."""
+    def named() -> dict[str, Tensor]:
+        return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    home = next((tensor.device for tensor in named().values()), device)
+    before = {name: (tensor.shape, tensor.stride()) for name, tensor in named().items()}
+    model.to(device, memory_format=layout)
+    try:
+        yield lambda images: images.to(device, memory_format=layout)
+    finally:
+        model.to(home)
+        for name, tensor in named().items():
+            shape, stride = before.get(name, (None, None))
+            if tensor.shape == shape and tensor.stride() != stride:
+                tensor.data = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=home).copy_(tensor.detach())

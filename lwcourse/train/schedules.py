@@ -1,0 +1,44 @@
+"""Learning rates over a run, as shares of the peak."""
+import math
+from dataclasses import dataclass
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
+    """The learning rate of a step (from 0) as a share of its peak.
+
+    It is (step + 1) / warmup_steps while warming up, then falls along half a cosine from 1 towards 0, which
+    it would reach at `total_steps` (Loshchilov and Hutter 2017, without restarts).
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
+
+
+@dataclass(frozen=True)
+class CyclicLinear:
+    """ESPNetv2's learning rate: it falls in equal steps, an epoch each, then starts again from the top.
+
+    Within a cycle of `cycle` epochs the share goes from 1 to `lowest`; the first `warmup` epochs, before the
+    first cycle, stay at `lowest`, since the top may diverge at the start. From each epoch in `halve_at`
+    (counted from 0) on, everything is halved once more. The defaults are those of the authors' training on
+    ImageNet, with lr=0.5: https://github.com/sacmehta/ESPNetv2, imagenet/LRSchedule.py.
+    Source: Mehta et al., CVPR 2019, https://arxiv.org/abs/1811.11431.
+
+    Raises ValueError for a cycle of less than 2 epochs and for a `lowest` outside (0, 1].
+    """
+    cycle: int = 5
+    lowest: float = 0.2
+    warmup: int = 1
+    halve_at: tuple[int, ...] = (51, 101, 131, 161, 191, 221, 251, 281)
+
+    def __post_init__(self):
+        if self.cycle < 2:
+            raise ValueError(f"cycle must be a whole number of at least 2 epochs, got {self.cycle!r}")
+        if not 0 < self.lowest <= 1:
+            raise ValueError(f"lowest must be above 0 and at most 1, got {self.lowest!r}")
+
+    def __call__(self, epoch: float) -> float:
+        """The share in `epoch`, counted from 0; 2.5 is the middle of the third."""
+        place = (int(epoch) - self.warmup) % self.cycle if epoch >= self.warmup else self.cycle - 1
+        share = 1 - (1 - self.lowest) * place / (self.cycle - 1)
+        return share * 0.5 ** sum(epoch >= halving for halving in self.halve_at)
