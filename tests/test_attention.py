@@ -256,3 +256,9 @@ def test_torchvisions_resnet50_with_shuffle_attention_equals_the_official_codes(
         for block in stage:
             block.bn3 = nn.Sequential(block.bn3, ShuffleAttention(block.bn3.num_features))
     assert golden_error(network, "sa_resnet50") < GOLDEN_TOLERANCE
+
+
+def test_our_resnet50_with_shuffle_attention_equals_the_official_codes():
+    from lwcourse.models.resnet import Bottleneck, ResNet
+    network = ResNet(50, block=partial(Bottleneck, attention=ShuffleAttention))
+    assert golden_error(network, "sa_resnet50") < GOLDEN_TOLERANCE
