@@ -12,7 +12,7 @@ class ShuffleAttention(nn.Module):
     Cost: no multiply-adds that count, only means, a normalisation and scales; 3 * channels / groups parameters,
     which all groups share.
     Every gate begins at sigmoid(1), for each scale at 0 and each shift at 1, as in the official code: until
-    `spatial_scale` has moved, `norm` has no gradient.
+    `spatial_scale` has moved, `norm` has no gradient. (PyTorch's GroupNorm refuses one image of 1 x 1 in one group.)
     """
 
     def __init__(self, channels: int, groups: int = 64):
