@@ -6,9 +6,10 @@ from lwcourse.layers.initialise import initialise
 from lwcourse.layers.make_divisible import make_divisible
 from lwcourse.layers.separable_conv import SeparableConv
 from lwcourse.layers.shift import Shift
+from lwcourse.layers.split_attention import SplitAttention
 from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SqueezeExcitation",
-           "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible"]
+__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SplitAttention",
+           "SqueezeExcitation", "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible"]

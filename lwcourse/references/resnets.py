@@ -43,6 +43,12 @@ REFERENCES = {
                   _body_first(pytorchcv_model("resnet50")), note="the shortcut runs after the body"),
     ],
     "resnet101_d": [Reference("timm resnet101d", {}, timm_model("resnet101d"))],
+    "resnest50": [
+        Reference("timm resnest50d", {}, timm_model("resnest50d")),
+        Reference("timm resnest50d", {}, timm_model("resnest50d"), size=(75, 101), note="maps with odd sides"),
+    ],
+    "resnest50_1s4x24d": [Reference("timm resnest50d_1s4x24d", {}, timm_model("resnest50d_1s4x24d"))],
+    "resnest50_4s2x40d": [Reference("timm resnest50d_4s2x40d", {}, timm_model("resnest50d_4s2x40d"))],
 }
 
 GOLDEN = {}
