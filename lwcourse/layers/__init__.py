@@ -2,6 +2,7 @@
 from lwcourse.layers.channel_shuffle import ChannelShuffle
 from lwcourse.layers.conv_bn_act import ConvBNAct
 from lwcourse.layers.ghost_module import GhostModule
+from lwcourse.layers.inception_conv import InceptionConv
 from lwcourse.layers.initialise import initialise
 from lwcourse.layers.make_divisible import make_divisible
 from lwcourse.layers.separable_conv import SeparableConv
@@ -11,5 +12,6 @@ from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SplitAttention",
-           "SqueezeExcitation", "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible"]
+__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "InceptionConv", "SeparableConv", "Shift",
+           "SplitAttention", "SqueezeExcitation", "TrainingOutput", "check_images", "check_options", "initialise",
+           "make_divisible"]

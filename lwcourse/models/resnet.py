@@ -37,6 +37,13 @@ REPEATS = {         # blocks in each row, for each column of Table 1
 }
 
 
+def repeats_of(depth: int) -> tuple[int, ...]:
+    """Blocks in each row of Table 1. Raises ValueError for any other depth."""
+    if depth not in REPEATS:
+        raise ValueError(f"depth must be one of {', '.join(map(str, REPEATS))}, got {depth!r}")
+    return REPEATS[depth]
+
+
 def plain_stem(in_channels: int, channels: int) -> nn.Module:
     """conv1 of Table 1: 7x7 at stride 2. Shape: (N, in_channels, H, W) -> (N, channels, ceil(H/2), ceil(W/2))."""
     return ConvBNAct(in_channels, channels, 7, stride=2)
@@ -113,7 +120,7 @@ class ResNet(nn.Module):
 
     `depth` is a column of Table 1. `block(in_channels, out_channels, stride)` and `stem(in_channels, channels)`
     build the parts meant to be swapped; `block` is BasicBlock by default up to 34 layers, and Bottleneck beyond.
-    `width` scales every layer's channels. Raises ValueError for a depth that Table 1 does not have.
+    `width` scales every layer's channels. Raises ValueError for a depth that is not in REPEATS.
     """
 
     def __init__(self, depth: int, num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0,
@@ -121,8 +128,7 @@ class ResNet(nn.Module):
                  stem: Callable[[int, int], nn.Module] = plain_stem):
         super().__init__()
         check_options(num_classes, in_channels, width)
-        if depth not in REPEATS:
-            raise ValueError(f"depth must be one of {', '.join(map(str, REPEATS))}, got {depth!r}")
+        rows = zip(STAGES, repeats_of(depth), strict=True)
         is_deep = depth >= 50
         block = block or (Bottleneck if is_deep else BasicBlock)
         self.in_channels = in_channels
@@ -130,7 +136,7 @@ class ResNet(nn.Module):
         self.stem = stem(in_channels, channels)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         stages = []
-        for stage, repeats in zip(STAGES, REPEATS[depth], strict=True):
+        for stage, repeats in rows:
             out_channels = make_divisible(stage.channels * width) * (4 if is_deep else 1)
             blocks = [block(channels, out_channels, stage.stride)]
             blocks += [block(out_channels, out_channels, 1) for _ in range(repeats - 1)]

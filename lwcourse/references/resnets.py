@@ -25,8 +25,8 @@ def _body_first(build: Callable[[int], nn.Module]) -> Callable[[int], nn.Module]
 
 
 REFERENCES = {
-    **{name: [Reference(f"torchvision {name}", {}, torchvision_model(name))]
-       for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
+    **{ours: [Reference(f"torchvision {name}", {}, torchvision_model(name))]
+       for name in ("resnet18", "resnet34", "resnet50", "resnet101") for ours in (name, f"ic_{name}")},
     "resnet18_d": [
         Reference("timm resnet18d", {}, timm_model("resnet18d")),
         Reference("timm resnet18d", {}, timm_model("resnet18d"), size=(75, 101), note="maps with odd sides"),
@@ -51,4 +51,6 @@ REFERENCES = {
     "resnest50_4s2x40d": [Reference("timm resnest50d_4s2x40d", {}, timm_model("resnest50d_4s2x40d"))],
 }
 
-GOLDEN = {}
+GOLDEN = {
+    "ic_resnet50": {"ic_resnet50_all11": {}},
+}
