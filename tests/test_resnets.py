@@ -91,7 +91,7 @@ def test_share_of_the_pixels_that_a_halving_shortcut_reads(shortcut, share):
 
 
 def slow_split_attention(layer: SplitAttention, x: torch.Tensor) -> torch.Tensor:
-    """Section 3.1, one cardinal group after another."""
+    """The paper's sum, one cardinal group after another."""
     splits, radix, groups = layer.splits(x), layer.radix, layer.cardinality
     channels = splits.shape[1] // radix
     by_split = splits.chunk(radix, dim=1)                            # radix tensors (N, channels, H, W)
@@ -141,3 +141,11 @@ def test_resnest_averages_where_the_map_is_halved(name, before):
             assert nn.AvgPool2d not in kinds
         else:
             assert (kinds.index(nn.AvgPool2d) < kinds.index(SplitAttention)) is before
+
+
+def test_resnest_cannot_train_on_one_image():
+    """Of any size: Split-Attention has a BatchNorm behind a global pooling."""
+    network = lw.create_model("resnest50", 10, width=0.125)
+    with pytest.raises(ValueError, match="BatchNorm cannot train on one image of 64 x 96 pixels"):
+        network(torch.randn(1, 3, 64, 96))
+    assert network(torch.randn(2, 3, 64, 96)).shape == network.eval()(torch.randn(2, 3, 64, 96)).shape

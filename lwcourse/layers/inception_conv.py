@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class InceptionConv(nn.Conv2d):
-    """3x3 convolution without bias whose output channels have dilations of their own (sec. 3.1).
+    """3x3 convolution without bias whose output channels have dilations of their own.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
     Cost: H_out*W_out * 9 * in_channels * out_channels multiply-adds, whatever the dilations.

@@ -6,7 +6,7 @@ from lwcourse.layers.make_divisible import make_divisible
 
 
 class SplitAttention(nn.Module):
-    """A 3x3 convolution computes `radix` versions of every channel; attention mixes them (Figure 2, sec. 3.1).
+    """A 3x3 convolution computes `radix` versions of every channel; attention mixes them (Figure 2).
 
     Shape: (N, channels, H, W) -> (N, channels, ceil(H/stride), ceil(W/stride)).
     Cost in multiply-adds: H_out*W_out * 9*channels^2 / cardinality, for any radix, since the convolution has as

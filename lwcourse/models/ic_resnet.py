@@ -135,7 +135,7 @@ def _ic_resnet(depth: int, num_classes: int, in_channels: int, width: float,
 def super_resnet(depth: int, num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0,
                  max_dilation: int = 4) -> ResNet:
     """The network to search in: a ResNet whose 3x3 kernels are 2*max_dilation + 1 pixels wide and high, so that
-    they hold a 3x3 kernel of every dilation up to `max_dilation` in each direction (sec. 3.2).
+    they hold a 3x3 kernel of every dilation up to `max_dilation` in each direction (Figure 2).
     """
     side = 2 * _dilations(max_dilation)[-1][0] + 1
 
@@ -154,7 +154,7 @@ def crop(weight: Tensor, dilation: tuple[int, int]) -> Tensor:
 
 def representation_errors(conv: nn.Conv2d, x: Tensor) -> dict[tuple[int, int], Tensor]:
     """What each dilation would lose: for each output channel, the mean of |full kernel - its cropped kernel|
-    over all pixels of the layer's input `x` (E in Figure 2).
+    over all pixels of the layer's input `x` (E in Figure 2, sec. 3.2).
     """
     full = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
     return {dilation: (full - F.conv2d(x, crop(conv.weight, dilation), None, conv.stride, padding=dilation,

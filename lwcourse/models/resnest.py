@@ -21,7 +21,7 @@ class SplitAttentionBottleneck(Residual):
     """1x1, Split-Attention, 1x1 (Figure 1, right), with the shortcut of ResNet-D.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
-    A block that halves the map does so by an average of 3x3 pixels after Split-Attention ("avd", sec. 3.2); with
+    A block that halves the map does so by an average of 3x3 pixels after Split-Attention ("avd"); with
     `pool_first`, before it, which is cheaper, and which the official code calls "fast". `group_width` is that of
     a group in the first stage: the setting 2s1x64d is radix 2, cardinality 1, group_width 64.
     """
@@ -44,7 +44,8 @@ def _resnest50(num_classes: int, in_channels: int, width: float, radix: int, car
                pool_first: bool) -> ResNet:
     block = partial(SplitAttentionBottleneck, radix=radix, cardinality=cardinality, group_width=group_width,
                     pool_first=pool_first)
-    return ResNet(50, num_classes, in_channels, width=width, block=block, stem=three_conv_stem)
+    return ResNet(50, num_classes, in_channels, width=width, block=block, stem=three_conv_stem,
+                  pooled_norm=True)
 
 
 _card = partial(ModelCard, family="ResNeSt", paper="ResNeSt: Split-Attention Networks", arxiv="2004.08955",

@@ -57,7 +57,7 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """ReLU(attention(body(x)) + shortcut(x)): what every block here is, `body` being set by a subclass.
+    """ReLU(attention(body(x)) + shortcut(x)): what every block here is; its kinds differ in `body`.
 
     `attention` builds a module from a number of channels; it works on what is to be added, the place
     that Squeeze-and-Excitation chose and its successors kept.
@@ -120,18 +120,19 @@ class ResNet(nn.Module):
 
     `depth` is a column of Table 1. `block(in_channels, out_channels, stride)` and `stem(in_channels, channels)`
     build the parts meant to be swapped; `block` is BasicBlock by default up to 34 layers, and Bottleneck beyond.
+    Set `pooled_norm` when a block has a BatchNorm behind a global pooling, which cannot train on one image.
     `width` scales every layer's channels. Raises ValueError for a depth that is not in REPEATS.
     """
 
     def __init__(self, depth: int, num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0,
                  block: Callable[[int, int, int], nn.Module] | None = None,
-                 stem: Callable[[int, int], nn.Module] = plain_stem):
+                 stem: Callable[[int, int], nn.Module] = plain_stem, pooled_norm: bool = False):
         super().__init__()
         check_options(num_classes, in_channels, width)
         rows = zip(STAGES, repeats_of(depth), strict=True)
         is_deep = depth >= 50
         block = block or (Bottleneck if is_deep else BasicBlock)
-        self.in_channels = in_channels
+        self.in_channels, self.pooled_norm = in_channels, pooled_norm
         channels = make_divisible(STAGES[0].channels * width)
         self.stem = stem(in_channels, channels)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -147,7 +148,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(self, x, smallest=32)
+        check_images(self, x, smallest=32, pooled_norm=self.pooled_norm)
         x = self.blocks(self.pool(self.stem(x)))    # (N, 512 or 2048, ceil(H/32), ceil(W/32))
         return self.classifier(x.mean(dim=(2, 3)))  # mean over pixels
 
