@@ -1,19 +1,22 @@
-"""Blocks that two networks or more use, and light convolutions and attention that a chapter teaches as drop-ins."""
+"""Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
 from lwcourse.layers.channel_shuffle import ChannelShuffle
 from lwcourse.layers.conv_bn_act import ConvBNAct
 from lwcourse.layers.coordinate_attention import CoordinateAttention
 from lwcourse.layers.efficient_channel_attention import EfficientChannelAttention, adaptive_kernel_size
 from lwcourse.layers.ghost_module import GhostModule
+from lwcourse.layers.inception_conv import InceptionConv
 from lwcourse.layers.initialise import initialise
 from lwcourse.layers.make_divisible import make_divisible
 from lwcourse.layers.separable_conv import SeparableConv
 from lwcourse.layers.shift import Shift
 from lwcourse.layers.shuffle_attention import ShuffleAttention
+from lwcourse.layers.split_attention import SplitAttention
 from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.triplet_attention import TripletAttention
 from lwcourse.layers.validate import check_images, check_options
 
 __all__ = ["ChannelShuffle", "ConvBNAct", "CoordinateAttention", "EfficientChannelAttention", "GhostModule",
-           "SeparableConv", "Shift", "ShuffleAttention", "SqueezeExcitation", "TrainingOutput", "TripletAttention",
-           "adaptive_kernel_size", "check_images", "check_options", "initialise", "make_divisible"]
+           "InceptionConv", "SeparableConv", "Shift", "ShuffleAttention", "SplitAttention", "SqueezeExcitation",
+           "TrainingOutput", "TripletAttention", "adaptive_kernel_size", "check_images", "check_options", "initialise",
+           "make_divisible"]
