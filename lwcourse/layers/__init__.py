@@ -5,13 +5,15 @@ from lwcourse.layers.ghost_module import GhostModule
 from lwcourse.layers.initialise import initialise
 from lwcourse.layers.initialise_fan_in import initialise_fan_in
 from lwcourse.layers.make_divisible import make_divisible
+from lwcourse.layers.recalibrate import recalibrate
 from lwcourse.layers.released_shuffle_unit import ReleasedShuffleUnit
 from lwcourse.layers.separable_conv import SeparableConv
 from lwcourse.layers.shift import Shift
+from lwcourse.layers.slim_shuffle_unit import SlimShuffleUnit
 from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.validate import check_images, check_options
 
 __all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "ReleasedShuffleUnit", "SeparableConv", "Shift",
-           "SqueezeExcitation", "TrainingOutput", "check_images", "check_options", "initialise", "initialise_fan_in",
-           "make_divisible"]
+           "SlimShuffleUnit", "SqueezeExcitation", "TrainingOutput", "check_images", "check_options", "initialise",
+           "initialise_fan_in", "make_divisible", "recalibrate"]

@@ -3,6 +3,8 @@
 Sources: Ma et al., ECCV 2018, https://arxiv.org/abs/1807.11164, Figure 3 c, d; Guo et al., ECCV 2020,
 https://arxiv.org/abs/1904.00420; github.com/megvii-model/ShuffleNet-Series.
 """
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class ReleasedShuffleUnit(nn.Module):
         def depthwise(channels: int, stride: int = 1) -> ConvBNAct:
             return ConvBNAct(channels, channels, kernel_size, stride, groups=channels, act=None)
 
-        self.stride = stride
+        self.stride, self.out_channels, self.hidden = stride, out_channels, hidden
         self.shortcut = nn.Sequential(depthwise(taken, 2), ConvBNAct(taken, taken, 1)) if stride == 2 else nn.Identity()
         if xception:
             self.branch = nn.Sequential(depthwise(taken, stride), ConvBNAct(taken, hidden, 1),
@@ -53,6 +55,10 @@ class ReleasedShuffleUnit(nn.Module):
                                         ConvBNAct(hidden, made, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.join(x, self.branch)
+
+    def join(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        """What passes, and what the branch makes of the rest."""
         if self.stride == 2:
-            return torch.cat((self.shortcut(x), self.branch(x)), dim=1)
-        return torch.cat((x[:, ::2], self.branch(x[:, 1::2])), dim=1)
+            return torch.cat((self.shortcut(x), branch(x)), dim=1)
+        return torch.cat((x[:, ::2], branch(x[:, 1::2])), dim=1)

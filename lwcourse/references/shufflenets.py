@@ -62,4 +62,5 @@ REFERENCES = {
 GOLDEN = {
     "shufflenet_v1": {"shufflenet_v1_g3_1.0x": {}, "shufflenet_v1_g3_2.0x": {"width": 2.0}},
     "shufflenet_v2": {f"shufflenet_v2_{width}x": {"width": width, "released": True} for width in (0.5, 1.0, 1.5)},
+    "shufflenet_v2_oneshot": {"spos_oneshot": {}},
 }
