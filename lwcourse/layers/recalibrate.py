@@ -1,7 +1,7 @@
 """New statistics for BatchNorm, where those from training are not the network's own.
 
 So for a path of a super-network (Guo et al., ECCV 2020, https://arxiv.org/abs/1904.00420, sec. 3.4) and for averaged
-weights (Izmailov et al., UAI 2018, https://arxiv.org/abs/1803.05407, sec. 3.2).
+weights (Izmailov et al., UAI 2018, https://arxiv.org/abs/1803.05407).
 """
 from collections.abc import Iterable
 

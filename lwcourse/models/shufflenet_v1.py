@@ -45,7 +45,7 @@ class ShuffleUnit(nn.Module):
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
     Cost at stride 1, c channels and m = c/4, in multiply-adds: H*W * (2*c*m / groups + 9*m).
     At stride 2 the pooled input is concatenated rather than added, so that the branch makes only
-    out_channels - in_channels. `first_groups` is 1 in the first unit, whose input has few channels (sec. 3.2).
+    out_channels - in_channels. `first_groups` is 1 in the first unit, whose input has few channels (sec. 3.3).
     Raises ValueError for channels that the groups do not divide.
     """
 

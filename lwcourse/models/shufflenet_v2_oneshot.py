@@ -233,25 +233,25 @@ def search(supernet: OneShotSuperNet, evaluate: Callable[[nn.Module], float], bu
         return tuple(generator.choice(supernet.options) if generator.random() < mutation else choice
                      for choice in generator.choice(best))
 
-    def new(make: Callable[[], Architecture], count: int) -> list[Architecture]:
-        """Up to `count` paths within the budget; fewer when those that are not yet evaluated run out."""
-        found: dict[Architecture, None] = {}
+    def add(paths: dict[Architecture, None], make: Callable[[], Architecture], count: int) -> None:
+        """Add new paths within the budget until there are `count`, or those that are not yet evaluated run out."""
         for attempt in range(20 * count):
+            if len(paths) >= count:
+                break
             path = make() if attempt < 10 * count else _cheaper(make(), costs, budget, generator)
             if costs.of(path) <= budget and path not in scores:
-                found[path] = None
-            if len(found) == count:
-                break
-        return list(found)
+                paths[path] = None
 
-    paths = new(draw, population)
     for _ in range(generations):
-        for path in dict.fromkeys(paths):
+        paths: dict[Architecture, None] = {}
+        if best:
+            add(paths, cross, population // 2)
+        add(paths, mutate if best else draw, population)
+        for path in paths:
             network = supernet.inherit(path)
             recalibrate(network, images)
             scores[path] = float(evaluate(network))
         best = sorted(scores, key=scores.__getitem__, reverse=True)[:parents]
-        paths = new(cross, population // 2) + new(mutate, population - population // 2)
     return Found(best[0], scores[best[0]], costs.of(best[0]), scores)
 
 
