@@ -176,6 +176,7 @@ class TestWidthExplorer:
         explorer = widgets.WidthExplorer("mbv1", names=["mbv1", "mbv2"])
         assert explorer.controls["name"].options == ("mobilenet_v1", "mobilenet_v2")
         assert {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenext"} <= set(widgets.widths_of())
+        assert "shufflenet_v2" not in widgets.widths_of()  # which has four widths only
         with pytest.raises(ValueError, match="'mobilenext' has no width to explore; these have: mobilenet_v1"):
             widgets.WidthExplorer("mobilenext", names=["mbv1"])
         with pytest.raises(ValueError, match="there is no model 'resnet'"):

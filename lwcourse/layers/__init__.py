@@ -6,10 +6,14 @@ from lwcourse.layers.efficient_channel_attention import EfficientChannelAttentio
 from lwcourse.layers.ghost_module import GhostModule
 from lwcourse.layers.inception_conv import InceptionConv
 from lwcourse.layers.initialise import initialise
+from lwcourse.layers.initialise_fan_in import initialise_fan_in
 from lwcourse.layers.make_divisible import make_divisible
+from lwcourse.layers.recalibrate import recalibrate
+from lwcourse.layers.released_shuffle_unit import ReleasedShuffleUnit
 from lwcourse.layers.separable_conv import SeparableConv
 from lwcourse.layers.shift import Shift
 from lwcourse.layers.shuffle_attention import ShuffleAttention
+from lwcourse.layers.slim_shuffle_unit import SlimShuffleUnit
 from lwcourse.layers.split_attention import SplitAttention
 from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.training_output import TrainingOutput
@@ -17,6 +21,6 @@ from lwcourse.layers.triplet_attention import TripletAttention
 from lwcourse.layers.validate import check_images, check_options
 
 __all__ = ["ChannelShuffle", "ConvBNAct", "CoordinateAttention", "EfficientChannelAttention", "GhostModule",
-           "InceptionConv", "SeparableConv", "Shift", "ShuffleAttention", "SplitAttention", "SqueezeExcitation",
-           "TrainingOutput", "TripletAttention", "adaptive_kernel_size", "check_images", "check_options", "initialise",
-           "make_divisible"]
+           "InceptionConv", "ReleasedShuffleUnit", "SeparableConv", "Shift", "ShuffleAttention", "SlimShuffleUnit",
+           "SplitAttention", "SqueezeExcitation", "TrainingOutput", "TripletAttention", "adaptive_kernel_size",
+           "check_images", "check_options", "initialise", "initialise_fan_in", "make_divisible", "recalibrate"]
