@@ -178,7 +178,7 @@ class CondenseNet(nn.Module):
         """
         for layer in self._learned_layers():
             layer.mix.conv.kept()  # raises before anything is copied
-        network = deepcopy(self).eval()
+        network = deepcopy(self)
         for layer in network._learned_layers():
             layer.convert()
         linear = self.classifier
@@ -186,13 +186,13 @@ class CondenseNet(nn.Module):
         if kept < linear.in_features:
             index = linear.weight.detach().abs().sum(0).argsort()[-kept:].sort().values
             network.select = SelectChannels(index)
-            network.classifier = nn.Linear(kept, linear.out_features).to(linear.weight).eval()
+            network.classifier = nn.Linear(kept, linear.out_features).to(linear.weight)
             with torch.no_grad():
                 network.classifier.weight.copy_(linear.weight[:, index])
                 network.classifier.bias.copy_(linear.bias)
         network.learned, network.training_steps = False, None
         del network.step
-        return network
+        return network.eval()
 
     def _learned_layers(self) -> Iterator[DenseLayer]:
         if not self.learned:
