@@ -1,6 +1,5 @@
 """CondenseNet while it trains, and what it turns into."""
 import re
-from itertools import chain
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 import lwcourse as lw
 from lwcourse.golden import golden_fill, load
 from lwcourse.layers import ChannelShuffle, LearnedGroupConv, SelectChannels
-from lwcourse.models.condensenet import STAGES, CondenseNet, DenseLayer, Stage
+from lwcourse.models.condensenet import CIFAR_STAGES, STAGES, CondenseNet, DenseLayer, Stage
 from lwcourse.verify import GOLDEN_TOLERANCE, randomise_statistics, relative_error
 
 SMALL = {"stages": (Stage(2, 4), Stage(2, 8)), "stem_stride": 1}  # side 8: a second or less
@@ -223,18 +222,25 @@ def test_converted_form_equals_pytorchcvs_with_any_index():
     assert relative_error(ours(x), theirs(x)) < 1e-5
 
 
-@pytest.mark.parametrize(("arguments", "published"), [({}, 529), ({"groups": 8}, 274)])
-def test_published_macs_are_ours_with_relu_pooling_and_bias(arguments, published):
-    network = lw.create_model("condensenet", **arguments).eval()
-    others = [network.classifier.bias.numel(), 7 * 7 * network.head[0].num_features]  # the last pooling is no module
+@pytest.mark.parametrize(("options", "size", "published"), [
+    ({}, 224, (4.8, 529)),
+    ({"groups": 8}, 224, (2.9, 274)),
+    ({"stages": CIFAR_STAGES, "stem_stride": 1, "num_classes": 10}, 32, (0.52, 65.8)),
+])
+def test_published_macs_are_ours_with_relu_pooling_and_bias(options, size, published):
+    network = CondenseNet(**options).eval()
+    macs = lw.profile(network, (3, size, size)).macs + network.classifier.bias.numel()
+    others = []
     for module in network.modules():
         if isinstance(module, nn.ReLU | nn.AvgPool2d):
             module.register_forward_hook(lambda m, args, out: others.append(args[0].numel()))
     with torch.no_grad():
-        network(torch.zeros(1, 3, 224, 224))
-    card = lw.model_card("condensenet")
-    counted = card.counted_macs if not arguments else card.variants[0].counted_macs
-    assert round((counted + sum(others)) / 1e6) == published
+        network(torch.zeros(1, 3, size, size))
+    everything = macs + sum(others) + others[-1]  # the last pooling, of the last ReLU's maps, is no module
+    params = sum(p.numel() for p in network.parameters())
+    for counted, figure in zip((params, everything), published, strict=True):
+        decimals = len(repr(figure).partition(".")[2])
+        assert round(counted / 1e6, decimals) == figure
 
 
 # Training by lw.fit
@@ -333,6 +339,13 @@ def test_a_converted_network_cannot_be_condensed_again():
             call()
 
 
+def test_every_parameter_of_the_learned_form_gets_a_gradient():
+    network = small()
+    network.condense(0.5)
+    network(torch.randn(4, 1, 8, 8)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
 def test_smallest_image_follows_from_the_strides():
     network = small().eval()
     assert network(torch.randn(1, 1, 2, 2)).shape == (1, 10)
@@ -361,4 +374,4 @@ def test_bad_index_is_refused(index):
 def test_untrained_index_gives_every_group_some_of_every_layer():
     index = DenseLayer(16, 4, 4).mix.index.index
     assert sorted(index.tolist()) == list(range(16))
-    assert index.view(4, 4).tolist() == [list(chain(range(group, 16, 4))) for group in range(4)]
+    assert index.view(4, 4).tolist() == [list(range(group, 16, 4)) for group in range(4)]

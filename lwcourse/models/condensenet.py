@@ -5,7 +5,7 @@ Lesson:  notebooks/10_condensenet.ipynb
 Idea:    train a DenseNet whose 1x1 convolutions drop, group by group, the inputs that matter least,
          until what is left is a group convolution; connect all layers, and grow more where maps are small.
 Differs: several condensing stages that are due at once all drop; the official code drops one stage's share and
-         never catches up. Dropping happens while training only; in the official code, whenever the network
+         never catches up. Counted steps drop while training only; in the official code, whenever the network
          runs. The official conversion always halves the classifier's inputs; ours does so when asked to.
          Dropout in the dense layers, an option of the official code, is left out.
          In an untrained converted network, where no input has proved its worth, each group takes every
@@ -44,11 +44,11 @@ BOTTLENECK = 4  # outputs of a layer's 1x1 convolution, in units of its growth
 class DenseLayer(nn.Module):
     """Adds `growth` channels: BN, ReLU and 1x1 convolution, then BN, ReLU and 3x3 group convolution (Figure 1).
 
-    `learned`: the 1x1 convolution is a LearnedGroupConv. Otherwise it is the standard form: an index layer
-    before, a group convolution, a channel shuffle behind.
+    `learned`: the 1x1 convolution is a LearnedGroupConv. Otherwise the layer is converted: an index layer
+    before a group convolution, and a channel shuffle behind it.
 
     Shape: (N, in_channels, H, W) -> (N, in_channels + growth, H, W).
-    Cost of the standard form, in multiply-adds: H*W * 4*growth/groups * (in_channels + 9*growth).
+    Cost when converted, in multiply-adds: H*W * 4*growth/groups * (in_channels + 9*growth).
     """
 
     def __init__(self, in_channels: int, growth: int, groups: int, *, learned: bool = False):
@@ -61,26 +61,26 @@ class DenseLayer(nn.Module):
         else:
             conv = nn.Conv2d(in_channels, hidden, 1, groups=groups, bias=False)
             index = torch.arange(in_channels).view(-1, groups).t().flatten()  # every G-th channel to a group
-            self.mix = _standard_form(index, norm, act, conv)
+            self.mix = _converted_mix(index, norm, act, conv)
         self.filter = nn.Sequential(OrderedDict(
             norm=nn.BatchNorm2d(hidden), act=nn.ReLU(inplace=True),
             conv=nn.Conv2d(hidden, growth, 3, padding=1, groups=groups, bias=False)))
 
     def convert(self) -> None:
-        """Change a learned layer, in place, into the standard form. Raises ValueError before it is condensed."""
+        """Change a learned layer, in place, into a converted one. Raises ValueError before it is condensed."""
         index, conv = self.mix.conv.grouped()
         old = self.mix.norm
         norm = nn.BatchNorm2d(len(index), old.eps, old.momentum).to(old.weight)
         with torch.no_grad():
             for name in ("weight", "bias", "running_mean", "running_var"):
                 getattr(norm, name).copy_(getattr(old, name)[index])
-        self.mix = _standard_form(index, norm, self.mix.act, conv)
+        self.mix = _converted_mix(index, norm, self.mix.act, conv)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.filter(self.mix(x))], dim=1)
 
 
-def _standard_form(index: Tensor, norm: nn.Module, act: nn.Module, conv: nn.Conv2d) -> nn.Sequential:
+def _converted_mix(index: Tensor, norm: nn.Module, act: nn.Module, conv: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(OrderedDict(index=SelectChannels(index), norm=norm, act=act, conv=conv,
                                      permute=ChannelShuffle(conv.groups)))
 

@@ -41,7 +41,7 @@ REFERENCES = {
         *(Reference(f"timm lcnet_{label}", {} if width == 1.0 else {"width": width},
                     timm_model(f"lcnet_{label}", head_bias=False), note=NO_BIAS)
           for label, width in (("100", 1.0), ("035", 0.35), ("050", 0.5), ("075", 0.75), ("150", 1.5))),
-        *(Reference(f"timm lcnet at width {width}", {"width": width}, timm_lcnet(width), note=NO_BIAS)
+        *(Reference("timm lcnet", {"width": width}, timm_lcnet(width), note=NO_BIAS)
           for width in (0.25, 2.0, 2.5)),
     ],
     "peleenet": [
