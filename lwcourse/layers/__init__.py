@@ -7,9 +7,11 @@ from lwcourse.layers.ghost_module import GhostModule
 from lwcourse.layers.inception_conv import InceptionConv
 from lwcourse.layers.initialise import initialise
 from lwcourse.layers.initialise_fan_in import initialise_fan_in
+from lwcourse.layers.learned_group_conv import LearnedGroupConv
 from lwcourse.layers.make_divisible import make_divisible
 from lwcourse.layers.recalibrate import recalibrate
 from lwcourse.layers.released_shuffle_unit import ReleasedShuffleUnit
+from lwcourse.layers.select_channels import SelectChannels
 from lwcourse.layers.separable_conv import SeparableConv
 from lwcourse.layers.shift import Shift
 from lwcourse.layers.shuffle_attention import ShuffleAttention
@@ -21,6 +23,7 @@ from lwcourse.layers.triplet_attention import TripletAttention
 from lwcourse.layers.validate import check_images, check_options
 
 __all__ = ["ChannelShuffle", "ConvBNAct", "CoordinateAttention", "EfficientChannelAttention", "GhostModule",
-           "InceptionConv", "ReleasedShuffleUnit", "SeparableConv", "Shift", "ShuffleAttention", "SlimShuffleUnit",
-           "SplitAttention", "SqueezeExcitation", "TrainingOutput", "TripletAttention", "adaptive_kernel_size",
-           "check_images", "check_options", "initialise", "initialise_fan_in", "make_divisible", "recalibrate"]
+           "InceptionConv", "LearnedGroupConv", "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift",
+           "ShuffleAttention", "SlimShuffleUnit", "SplitAttention", "SqueezeExcitation", "TrainingOutput",
+           "TripletAttention", "adaptive_kernel_size", "check_images", "check_options", "initialise",
+           "initialise_fan_in", "make_divisible", "recalibrate"]
