@@ -1,4 +1,6 @@
 """Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
+from lwcourse.layers.auxiliary_pool import AuxiliaryPool
+from lwcourse.layers.branches import Branches, tower
 from lwcourse.layers.channel_shuffle import ChannelShuffle
 from lwcourse.layers.conv_bn_act import ConvBNAct
 from lwcourse.layers.ghost_module import GhostModule
@@ -10,5 +12,6 @@ from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SqueezeExcitation",
-           "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible"]
+__all__ = ["AuxiliaryPool", "Branches", "ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift",
+           "SqueezeExcitation", "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible",
+           "tower"]
