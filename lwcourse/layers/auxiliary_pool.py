@@ -1,4 +1,4 @@
-"""The pooling with which an auxiliary classifier begins: Szegedy et al., 2014, https://arxiv.org/abs/1409.4842, sec. 5."""
+"""How an auxiliary classifier begins: Szegedy et al., GoogLeNet, 2014, https://arxiv.org/abs/1409.4842, sec. 5."""
 import torch.nn.functional as F
 from torch import Tensor, nn
 

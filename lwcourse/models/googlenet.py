@@ -6,7 +6,9 @@ Idea:    look at a map with several kernel sizes side by side, and pay for it by
          reducing the channels with a 1x1 convolution before each large kernel.
 Differs: BatchNorm after every convolution, in place of the paper's biases and its two local response
          normalisations: as in TF-Slim, torchvision and every later Inception.
-         Pooling with stride 2 rounds the side up, as in Caffe's and torchvision's networks; the paper gives sizes only.
+         The first convolution is a full 7x7, as Figure 3 draws it; the 2.7 K weights of Table 1 are those of a
+         separable one, as in Inception v2. Max pooling with stride 2 rounds the side up, as in torchvision.
+         The auxiliary heads take maps of any size.
          Initialisation: He's; the paper names none.
 """
 from typing import NamedTuple
@@ -128,13 +130,16 @@ def halve() -> nn.MaxPool2d:
 
 @register(ModelCard(
     family="Inception", paper="Going Deeper with Convolutions", arxiv="1409.4842", year=2014, chapter="06",
-    table="sec. 1 (1.5 billion multiply-adds); top-1: TF-Slim's list of checkpoints (Inception V1)",
+    table="sec. 1: 1.5 billion multiply-adds; parameters: sum of Table 1; top-1: TF-Slim's checkpoint (Inception V1)",
     reference="torchvision googlenet", published_macs_m=1500, published_top1=69.8,
     counted_params=13_385_816, counted_macs=1_582_671_872, smallest=31,
-    note="TODO",
+    note="13.4 M with the two heads that training needs. 1.5 billion takes the first convolution for 34 M (Table 1), "
+         "a full 7x7 costs 118 M. torchvision's network has 3x3 kernels where the paper has 5x5, and 2x2 in its last "
+         "max pooling: it is changed to the paper's before we compare.",
     variants=(
-        Variant(arguments={"auxiliary": False}, published_macs_m=1500, published_top1=69.8,
-                counted_params=7_005_832, counted_macs=1_582_671_872, note="TODO"),
+        Variant(arguments={"auxiliary": False}, published_params_m=6.8, published_macs_m=1500, published_top1=69.8,
+                counted_params=7_005_832, counted_macs=1_582_671_872,
+                note="The rows of Table 1 add up to 6798 K, most of which are 1024 weights. MACs: see above."),
     )))
 def googlenet(num_classes: int = 1000, in_channels: int = 3, *, auxiliary: bool = True) -> GoogLeNet:
     """GoogLeNet, untrained; `auxiliary` gives it two further heads in training mode."""

@@ -1,11 +1,12 @@
-"""Inception v2 (BN-Inception): Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift.
+"""Inception v2 (BN-Inception), of: Batch Normalization: Accelerating Deep Network Training by Reducing
+Internal Covariate Shift.
 
 Paper:   Ioffe and Szegedy, ICML 2015, https://arxiv.org/abs/1502.03167
 Lesson:  notebooks/06_inception.ipynb
 Idea:    normalise every map over the batch; and see a 5x5 field with two 3x3 convolutions, which cost less.
 Differs: rows 4c and 4d project the pooling to 96 channels, as TF-Slim does and as their 576 outputs demand;
-         Caffe's and pytorchcv's network has 128 there.
-         Everything with stride 2 is padded by 1 on each side (TF-Slim's 3x3 kernels on an even side: by 1 at the end).
+         the paper prints 128, which Caffe's and pytorchcv's network takes. Means leave the padding out, as in TF-Slim.
+         3x3 kernels with stride 2 are padded by 1 on each side; TF-Slim pads an even side at its end only.
 """
 from typing import NamedTuple
 
@@ -101,7 +102,9 @@ class InceptionV2(nn.Module):
     paper="Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
     table="top-1: TF-Slim's list of checkpoints (Inception V2)", reference="pytorchcv bninception",
     published_top1=73.9, counted_params=11_188_288, counted_macs=1_934_857_216,
-    note="TODO"))
+    note="The paper gives neither parameters nor multiply-adds. pytorchcv's bninception (11.3 M, 2033 M) has a full 7x7 "
+         "convolution first, 128 channels after the pooling of 4c and 4d, and biases: it is changed to the paper's "
+         "before we compare. light_cnns builds another network under this name, inception_resnet_v2 here."))
 def inception_v2(num_classes: int = 1000, in_channels: int = 3) -> InceptionV2:
     """Inception v2, untrained."""
     return InceptionV2(num_classes, in_channels)

@@ -1,10 +1,11 @@
-"""Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning: Inception-v4, Inception-ResNet-v2.
+"""Inception-v4 and Inception-ResNet-v2, of: Inception-v4, Inception-ResNet and the Impact of Residual
+Connections on Learning.
 
 Paper:   Szegedy et al., AAAI 2017, https://arxiv.org/abs/1602.07261
 Lesson:  notebooks/06_inception.ipynb
 Idea:    one uniform, deeper Inception; and one whose towers add to a shortcut, scaled down so that training is stable.
-Differs: both are the released networks (TF-Slim, timm). In v4 the towers of 1x7 and 7x1 convolutions take turns
-         as released, not as drawn. Inception-ResNet-v2 departs from Figures 15 to 19: it has the stem of v3 and one
+Differs: both are the released networks (TF-Slim, timm). In v4 that changes the order of 1x7 and 7x1, of 1x3 and
+         3x1 convolutions (Figures 5 and 6). Inception-ResNet-v2 departs from Figures 15 to 19: it has the stem of v3 and one
          plain module before 10, 20 and 10 residual ones (5, 10 and 5 drawn), of 320, 1088 and 2080 channels
          (384, 1154 and 2048 drawn), and the last of them is not scaled and has no ReLU.
          The auxiliary heads of the released code are left out: the paper has none.
@@ -116,8 +117,8 @@ class ResidualInception(nn.Module):
     """x + scale * projection(branches(x)), then ReLU unless `act` is False (sec. 3.2 and 3.3, Figure 20).
 
     Shape: (N, channels, H, W) -> the same; the `branches` give `hidden` channels.
-    The projection has a bias and neither BatchNorm nor activation. Without a `scale` of about 0.1 to 0.3,
-    networks of more than 1000 filters "die" early in training (sec. 3.3).
+    The projection has a bias and neither BatchNorm nor activation. With more than 1000 filters, training is
+    unstable unless `scale` is small; the paper takes 0.1 to 0.3 (sec. 3.3).
     """
 
     def __init__(self, branches: Branches, hidden: int, channels: int, scale: float, act: bool = True):

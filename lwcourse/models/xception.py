@@ -33,10 +33,10 @@ STAGES = (                                 # feature-map side in pixels for a 29
 class TowerConv(nn.Sequential):
     """Convolutions k x k in `groups` towers, each with its share of the channels, then a 1x1 convolution and BatchNorm.
 
-    With one tower a channel, the default, this is the separable convolution of the paper (sec. 2, Figure 4); with
-    one tower in all it is a full convolution and a 1x1; between them lies the Inception module (Figure 3). There
-    is no activation between the two (sec. 4.7), and none after them. Stride 1.
-    Shape: (N, in_channels, H, W) -> (N, out_channels, H, W). Raises ValueError unless `groups` divides in_channels.
+    With one tower a channel, the default, this is the separable convolution of the paper (Figure 4); with one tower
+    in all it is a full convolution and a 1x1; in between lies the Inception module (Figure 3), which has the 1x1
+    first: the paper calls the order unimportant. There is no activation between the two (sec. 4.7), and none after.
+    Shape, for odd kernels: (N, in_channels, H, W) -> (N, out_channels, H, W). Raises ValueError unless `groups` divides in_channels.
     Cost: H*W * in_channels * (k*k * in_channels / groups + out_channels) multiply-adds.
     """
 
@@ -107,7 +107,8 @@ class Xception(nn.Module):
 @register(ModelCard(
     family="Inception", paper="Xception: Deep Learning with Depthwise Separable Convolutions", arxiv="1610.02357",
     year=2016, chapter="06", table="Table 3 (22,855,952 parameters); top-1: Table 1", reference="timm legacy_xception",
-    published_params_m=22.855952, published_top1=79.0, counted_params=22_855_952, counted_macs=8_357_403_496, input_size=(3, 299, 299),
+    published_params_m=22.855952, published_top1=79.0, counted_params=22_855_952, counted_macs=8_357_403_496,
+    input_size=(3, 299, 299),
     note="The paper gives no multiply-adds."))
 def xception(num_classes: int = 1000, in_channels: int = 3) -> Xception:
     """Xception, untrained."""
