@@ -102,9 +102,9 @@ class InceptionV2(nn.Module):
     paper="Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
     table="top-1: TF-Slim's list of checkpoints (Inception V2)", reference="pytorchcv bninception",
     published_top1=73.9, counted_params=11_188_288, counted_macs=1_934_857_216,
-    note="The paper gives neither parameters nor multiply-adds. pytorchcv's bninception (11.3 M, 2033 M) has a full 7x7 "
-         "convolution first, 128 channels after the pooling of 4c and 4d, and biases: it is changed to the paper's "
-         "before we compare. light_cnns builds another network under this name, inception_resnet_v2 here."))
+    note="The paper gives neither parameters nor multiply-adds. pytorchcv's bninception (11.3 M, 2033 M) has a full "
+         "7x7 convolution first, 128 channels after the pooling of 4c and 4d, and biases: it is changed to this "
+         "network before we compare. light_cnns builds Inception-ResNet-v2 under this name: inception_resnet_v2 here."))
 def inception_v2(num_classes: int = 1000, in_channels: int = 3) -> InceptionV2:
     """Inception v2, untrained."""
     return InceptionV2(num_classes, in_channels)

@@ -5,9 +5,9 @@ Paper:   Szegedy et al., AAAI 2017, https://arxiv.org/abs/1602.07261
 Lesson:  notebooks/06_inception.ipynb
 Idea:    one uniform, deeper Inception; and one whose towers add to a shortcut, scaled down so that training is stable.
 Differs: both are the released networks (TF-Slim, timm). In v4 that changes the order of 1x7 and 7x1, of 1x3 and
-         3x1 convolutions (Figures 5 and 6). Inception-ResNet-v2 departs from Figures 15 to 19: it has the stem of v3 and one
-         plain module before 10, 20 and 10 residual ones (5, 10 and 5 drawn), of 320, 1088 and 2080 channels
-         (384, 1154 and 2048 drawn), and the last of them is not scaled and has no ReLU.
+         3x1 convolutions (Figures 5 and 6). Inception-ResNet-v2 departs from Figures 15 to 19: it has the stem of
+         v3 and one plain module before 10, 20 and 10 residual ones (5, 10 and 5 drawn), of 320, 1088 and 2080
+         channels (384, 1154 and 2048 drawn), and the last of them is not scaled and has no ReLU.
          The auxiliary heads of the released code are left out: the paper has none.
 """
 from typing import NamedTuple
@@ -65,7 +65,7 @@ class InceptionC(Branches):
 
 
 class ReductionA(Branches):
-    """Figure 7, whose channels Table 1 gives: `single` of one tower; `reduce`, `first` and `second` of the other.
+    """Figure 7, with channels for each network: `single` of one tower; `reduce`, `first` and `second` of the other.
 
     Shape: (N, in_channels, H, W) -> (N, single + second + in_channels, (H-1)//2, (W-1)//2).
     """

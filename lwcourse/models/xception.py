@@ -36,8 +36,9 @@ class TowerConv(nn.Sequential):
     With one tower a channel, the default, this is the separable convolution of the paper (Figure 4); with one tower
     in all it is a full convolution and a 1x1; in between lies the Inception module (Figure 3), which has the 1x1
     first: the paper calls the order unimportant. There is no activation between the two (sec. 4.7), and none after.
-    Shape, for odd kernels: (N, in_channels, H, W) -> (N, out_channels, H, W). Raises ValueError unless `groups` divides in_channels.
+    Shape, for odd kernels: (N, in_channels, H, W) -> (N, out_channels, H, W).
     Cost: H*W * in_channels * (k*k * in_channels / groups + out_channels) multiply-adds.
+    Raises ValueError unless `groups` divides in_channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, *, groups: int | None = None):
