@@ -1,4 +1,6 @@
 """Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
+from lwcourse.layers.auxiliary_pool import AuxiliaryPool
+from lwcourse.layers.branches import Branches, tower
 from lwcourse.layers.channel_shuffle import ChannelShuffle
 from lwcourse.layers.conv_bn_act import ConvBNAct
 from lwcourse.layers.coordinate_attention import CoordinateAttention
@@ -22,8 +24,8 @@ from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.triplet_attention import TripletAttention
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["ChannelShuffle", "ConvBNAct", "CoordinateAttention", "EfficientChannelAttention", "GhostModule",
-           "InceptionConv", "LearnedGroupConv", "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift",
-           "ShuffleAttention", "SlimShuffleUnit", "SplitAttention", "SqueezeExcitation", "TrainingOutput",
-           "TripletAttention", "adaptive_kernel_size", "check_images", "check_options", "initialise",
-           "initialise_fan_in", "make_divisible", "recalibrate"]
+__all__ = ["AuxiliaryPool", "Branches", "ChannelShuffle", "ConvBNAct", "CoordinateAttention",
+           "EfficientChannelAttention", "GhostModule", "InceptionConv", "LearnedGroupConv", "ReleasedShuffleUnit",
+           "SelectChannels", "SeparableConv", "Shift", "ShuffleAttention", "SlimShuffleUnit", "SplitAttention",
+           "SqueezeExcitation", "TrainingOutput", "TripletAttention", "adaptive_kernel_size", "check_images",
+           "check_options", "initialise", "initialise_fan_in", "make_divisible", "recalibrate", "tower"]
