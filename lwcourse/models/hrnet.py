@@ -252,7 +252,8 @@ def hrnet_w18_small_v2(num_classes: int = 1000, in_channels: int = 3) -> HRNet:
     year=2019, chapter="11", table="README of HRNet/HRNet-Image-Classification",
     reference="timm hrnet_w32", published_params_m=41.2, published_macs_m=8310, published_top1=78.5,
     counted_params=41_232_680, counted_macs=8_921_133_056,
-    note="The authors' counter divides by 2**30: 8,921.1 M multiply-adds are its 8.31 G. The paper classifies with W18, W30 and W40."))
+    note="The authors' counter divides by 2**30: 8,921.1 M multiply-adds are its 8.31 G. The paper classifies with "
+         "W18, W30 and W40."))
 def hrnet_w32(num_classes: int = 1000, in_channels: int = 3) -> HRNet:
     """HRNet-W32-C, untrained."""
     return HRNet(32, STAGES, num_classes, in_channels)
