@@ -32,7 +32,7 @@ STAGES = (           # Table XIV; side in pixels of the finest map for a 224 x 2
 )
 SMALL_V1 = (Stage(1, 1, 1), Stage(2, 1, 2), Stage(3, 1, 2), Stage(4, 1, 2))  # of the official code; same sides
 SMALL_V2 = (Stage(1, 1, 2), Stage(2, 1, 2), Stage(3, 3, 2), Stage(4, 2, 2))
-HEAD = (128, 256, 512, 1024)  # channels to which the head widens the four maps (appendix B)
+HEAD = (128, 256, 512, 1024)  # channels to which the head widens the four maps (Appendix B)
 
 
 class Residual(nn.Module):
@@ -68,7 +68,7 @@ def bottleneck(in_channels: int, out_channels: int) -> Residual:
 
 
 class Exchange(nn.Module):
-    """Each branch becomes the sum of all branches, brought to its resolution and channels (sec. 3.2, Figure 3).
+    """Each branch becomes the sum of all branches, brought to its resolution and channels (sec. III-B, Figure 3).
 
     Shape: maps (N, channels[b], ceil(H/2**b), ceil(W/2**b)), fine to coarse -> the same.
     From finer to coarser lead 3x3 convolutions of stride 2, one for each halving; from coarser to finer a
@@ -105,7 +105,7 @@ class Exchange(nn.Module):
 
 
 class ParallelModule(nn.Module):
-    """Residual units in each branch, then an exchange (sec. 3.1, 3.2). Shapes stay."""
+    """Residual units in each branch, then an exchange (sec. III-A, III-B). Shapes stay."""
 
     def __init__(self, channels: list[int], units: int):
         super().__init__()
@@ -119,18 +119,14 @@ class ParallelModule(nn.Module):
 class ParallelStage(nn.Module):
     """Open a branch at half the coarsest resolution, then run the modules of the stage.
 
-    Shape: maps with `in_channels`, fine to coarse -> as many or more maps with `channels`.
+    Shape: maps with `in_channels`, fine to coarse -> one map more, with `channels`.
     """
 
     def __init__(self, in_channels: list[int], channels: list[int], stage: Stage):
         super().__init__()
-        self.entrances = nn.ModuleList()
-        for branch, c in enumerate(channels):
-            if branch >= len(in_channels):
-                self.entrances.append(ConvBNAct(in_channels[-1], c, 3, stride=2))
-            else:
-                same = in_channels[branch] == c
-                self.entrances.append(nn.Identity() if same else ConvBNAct(in_channels[branch], c, 3))
+        self.entrances = nn.ModuleList(nn.Identity() if before == c else ConvBNAct(before, c, 3)
+                                       for before, c in zip(in_channels, channels[:-1], strict=True))
+        self.entrances.append(ConvBNAct(in_channels[-1], channels[-1], 3, stride=2))
         self.body = nn.Sequential(*(ParallelModule(channels, stage.units) for _ in range(stage.modules)))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
@@ -139,7 +135,7 @@ class ParallelStage(nn.Module):
 
 
 class HRNetTrunk(nn.Module):
-    """The main body (sec. 3.4), on which heads for any task can stand.
+    """The main body (sec. III-D), on which heads for any task can stand.
 
     Images (N, in_channels, H, W), for H and W from 32 pixels -> `features`, four maps, fine to coarse, of
     `channels`, 2, 4 and 8 times `channels`, and 1/4, 1/8, 1/16 and 1/32 of the image's side, rounded up.
@@ -163,14 +159,15 @@ class HRNetTrunk(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         check_images(self, x, smallest=32)
-        maps = [self.blocks[0](self.stem(x))]
-        for stage in self.blocks[1:]:
+        first, *stages = self.blocks
+        maps = [first(self.stem(x))]
+        for stage in stages:
             maps = stage(maps)
         return maps
 
 
 class ClassificationHead(nn.Module):
-    """Widen each map and carry the fine ones down to the coarsest (Figure 11).
+    """Widen each map and carry the fine ones down to the coarsest (Appendix B, Figure 11).
 
     Shape: four maps -> (N, 2048, ceil(H/32), ceil(W/32)) for an image of H x W.
     """
@@ -188,8 +185,9 @@ class ClassificationHead(nn.Module):
         return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        y = self.widen[0](maps[0])
-        for widen, down, x in zip(self.widen[1:], self.down, maps[1:], strict=True):
+        first, *others = self.widen
+        y = first(maps[0])
+        for widen, down, x in zip(others, self.down, maps[1:], strict=True):
             y = widen(x) + down(y)
         return self.last(y)
 

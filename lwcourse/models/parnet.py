@@ -75,8 +75,8 @@ class RepConv(nn.Module):
             small = F.pad((small / 4).expand(-1, -1, 2, 2), (1, 0, 1, 0))
         else:
             small = F.pad(small, (1, 1, 1, 1))
-        fused = nn.Conv2d(conv.in_channels, conv.out_channels, 3, conv.stride, 1, groups=conv.groups,
-                          device=kernel.device, dtype=kernel.dtype)
+        fused = nn.utils.skip_init(nn.Conv2d, conv.in_channels, conv.out_channels, 3, conv.stride, 1,
+                                   groups=conv.groups, device=kernel.device, dtype=kernel.dtype)
         fused.weight.copy_(kernel + small)
         fused.bias.copy_(bias + small_bias)
         return fused
@@ -207,9 +207,9 @@ class ParNet(nn.Module):
     family="ParNet", paper="Non-deep Networks", arxiv="2110.07641", year=2021, chapter="09",
     table="none: the official repository prints no figures", reference="official code, parnet_s",
     counted_params=20_983_848, counted_macs=5_373_907_136,
-    note="Fused for inference: 19,177,032 parameters and 4,836.8 M multiply-adds. The released configuration of S has "
-         "92 channels in the first stream and, by an error in how it is read, ReLU; this is the paper's, 96 and SiLU. "
-         "light_cnns adds biases to some gates and a softmax, and its last fusion halves the map once more."))
+    note="Fused for inference: 19,177,032 parameters and 4,836.8 M multiply-adds. The released configuration has 92 "
+         "channels in the first stream and nests its \"swish\" so that the code takes ReLU; this is the paper's, 96 "
+         "and SiLU. light_cnns gives the gates biases, ends in a softmax and halves the map in its last fusion too."))
 def parnet_s(num_classes: int = 1000, in_channels: int = 3) -> ParNet:
     """ParNet-S, untrained, in training form; call `fuse` for the form that infers."""
     return ParNet((96, 192, 384, 1280), num_classes, in_channels)
@@ -219,8 +219,8 @@ def parnet_s(num_classes: int = 1000, in_channels: int = 3) -> ParNet:
     family="ParNet", paper="Non-deep Networks", arxiv="2110.07641", year=2021, chapter="09",
     table="none: the official repository prints no figures", reference="official code, parnet_m",
     counted_params=38_953_256, counted_macs=9_534_824_640,
-    note="Fused for inference: 35,576,616 parameters and 8,581.9 M multiply-adds. The released configuration has, by "
-         "an error in how it is read, ReLU in place of the paper's SiLU."))
+    note="Fused for inference: 35,576,616 parameters and 8,581.9 M multiply-adds. The released configuration nests "
+         "its \"swish\" so that the code takes ReLU; this is the paper's, SiLU."))
 def parnet_m(num_classes: int = 1000, in_channels: int = 3) -> ParNet:
     """ParNet-M, untrained, in training form; call `fuse` for the form that infers."""
     return ParNet((128, 256, 512, 2048), num_classes, in_channels)
@@ -230,8 +230,8 @@ def parnet_m(num_classes: int = 1000, in_channels: int = 3) -> ParNet:
     family="ParNet", paper="Non-deep Networks", arxiv="2110.07641", year=2021, chapter="09",
     table="none: the official repository prints no figures", reference="official code, parnet_l",
     counted_params=60_180_008, counted_macs=14_803_691_712,
-    note="Fused for inference: 54,914,824 parameters and 13,324.1 M multiply-adds. The released configuration has, by "
-         "an error in how it is read, ReLU in place of the paper's SiLU."))
+    note="Fused for inference: 54,914,824 parameters and 13,324.1 M multiply-adds. The released configuration nests "
+         "its \"swish\" so that the code takes ReLU; this is the paper's, SiLU."))
 def parnet_l(num_classes: int = 1000, in_channels: int = 3) -> ParNet:
     """ParNet-L, untrained, in training form; call `fuse` for the form that infers."""
     return ParNet((160, 320, 640, 2560), num_classes, in_channels, dropout=0.1)
@@ -241,8 +241,8 @@ def parnet_l(num_classes: int = 1000, in_channels: int = 3) -> ParNet:
     family="ParNet", paper="Non-deep Networks", arxiv="2110.07641", year=2021, chapter="09",
     table="none: the official repository prints no figures", reference="official code, parnet_xl",
     counted_params=93_176_168, counted_macs=23_016_065_472,
-    note="Fused for inference: 84,962,784 parameters and 20,715.6 M multiply-adds. The released configuration has, by "
-         "an error in how it is read, ReLU in place of the paper's SiLU."))
+    note="Fused for inference: 84,962,784 parameters and 20,715.6 M multiply-adds. The released configuration nests "
+         "its \"swish\" so that the code takes ReLU; this is the paper's, SiLU."))
 def parnet_xl(num_classes: int = 1000, in_channels: int = 3) -> ParNet:
     """ParNet-XL, untrained, in training form; call `fuse` for the form that infers."""
     return ParNet((200, 400, 800, 3200), num_classes, in_channels, dropout=0.1)
