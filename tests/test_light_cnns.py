@@ -29,7 +29,7 @@ def test_example(name):
 
 def test_example_of_inception_convolution(tmp_path):
     network = lw.ic_resnet50()
-    channels = [module.out_channels for module in network.modules() if type(module).__name__ == "InceptionConv2d"]
+    channels = [module.out_channels for module in network.modules() if type(module).__name__ == "InceptionConv"]
     pattern = tmp_path / "ic_resnet50_k9.json"
     pattern.write_text(json.dumps([{"(0, 0)": count // 2, "(1, 3)": count - count // 2} for count in channels]))
     assert run_example("ic_resnet50", pattern_path=str(pattern)).shape == (1, 1000)

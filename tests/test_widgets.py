@@ -14,6 +14,7 @@ from lwcourse.profile import Profile
 
 ipywidgets = pytest.importorskip("ipywidgets")
 from lwcourse import widgets  # noqa: E402
+from lwcourse.widgets import costs  # noqa: E402
 
 
 def cells(explorer: widgets.Explorer) -> dict[str, list[str]]:
@@ -127,7 +128,7 @@ class TestConvExplorer:
     def test_looking_does_not_change_the_random_numbers(self):
         before = torch.get_rng_state()
         widgets.ConvExplorer().controls["kernel"].value = 5
-        widgets.profile_at.cache_clear()
+        costs.profile_at.cache_clear()
         widgets.WidthExplorer("mobilenet_v3_small")
         assert torch.equal(torch.get_rng_state(), before)
 
@@ -164,8 +165,8 @@ class TestWidthExplorer:
 
     def test_a_network_is_counted_once(self, monkeypatch):
         counted = []
-        monkeypatch.setattr(widgets, "profile", lambda model, size: counted.append(size) or lw.profile(model, size))
-        widgets.profile_at.cache_clear()
+        monkeypatch.setattr(costs, "profile", lambda model, size: counted.append(size) or lw.profile(model, size))
+        costs.profile_at.cache_clear()
         explorer = widgets.WidthExplorer("mobilenet_v3_small", width=0.75)
         first = len(counted)
         explorer.controls["width"].value = 0.8
@@ -175,16 +176,16 @@ class TestWidthExplorer:
     def test_names_and_aliases(self):
         explorer = widgets.WidthExplorer("mbv1", names=["mbv1", "mbv2"])
         assert explorer.controls["name"].options == ("mobilenet_v1", "mobilenet_v2")
-        assert {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenext"} <= set(widgets.widths_of())
-        assert "shufflenet_v2" not in widgets.widths_of()  # which has four widths only
+        assert {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenext"} <= set(costs.widths_of())
+        assert "shufflenet_v2" not in costs.widths_of()  # which has four widths only
         with pytest.raises(ValueError, match="'mobilenext' has no width to explore; these have: mobilenet_v1"):
             widgets.WidthExplorer("mobilenext", names=["mbv1"])
         with pytest.raises(ValueError, match="there is no model 'resnet'"):
             widgets.WidthExplorer("resnet")
 
-    @pytest.mark.parametrize("name", widgets.widths_of())
+    @pytest.mark.parametrize("name", costs.widths_of())
     def test_published_widths_are_those_of_the_card(self, name):
-        card, claims = lw.model_card(name), widgets.published_at(name)
+        card, claims = lw.model_card(name), costs.published_at(name)
         assert claims[1.0] == (card.published_params_m, card.published_macs_m, card.published_top1)
         assert set(claims) == {1.0, *(v.arguments["width"] for v in card.variants if set(v.arguments) == {"width"})}
 

@@ -1,103 +1,18 @@
-"""Explorers: a few controls, a picture and a table that follow them.
-
-Core ipywidgets only, without `interact` or `Output`, so that they work in JupyterLab, Notebook, VS Code
-and Colab. Where no kernel runs (GitHub, a web page) the picture stored with the notebook is shown.
-"""
-import base64
-import html
-from collections.abc import Callable, Mapping, Sequence
+"""Explorers of costs: of one convolution, of a network's width, and of a network's layers."""
+from collections.abc import Sequence
 from functools import cache
 from inspect import signature
 
+import ipywidgets
 import torch
 from torch import nn
-
-try:
-    import ipywidgets
-except ImportError as error:
-    raise ImportError("lwcourse.widgets needs ipywidgets: pip install ipywidgets, or 'lwcourse[course]' for all that "
-                      "the notebooks use") from error
 
 from lwcourse import viz
 from lwcourse.profile import LayerProfile, Profile, format_bytes, profile
 from lwcourse.registry import create_model, factory, list_models, model_card, resolve
 from lwcourse.tables import html_table
 from lwcourse.viz.cost import METRICS, layer_costs
-
-Draw = Callable[..., tuple[viz.Figure, str]]
-
-
-class Explorer(ipywidgets.VBox):
-    """Controls by name, and what `draw(**values)` makes of them: a figure and a table in HTML.
-
-    `draw` runs once at the start and again after every change. When it raises ValueError the reader
-    sees the message in place of picture and table; any other error is a bug, and stays one.
-    """
-
-    def __init__(self, controls: Mapping[str, ipywidgets.Widget], draw: Draw):
-        if not controls:
-            raise ValueError("an explorer needs at least one control")
-        self.controls = dict(controls)
-        self.figure: viz.Figure | None = None
-        self._draw = draw
-        # No tooltip: with one, JupyterLab shows an error in place of the picture (ipywidgets 8.1.9).
-        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "align_self": "flex-start"})
-        self.table = ipywidgets.HTML()
-        panel = ipywidgets.Box([*self.controls.values()], layout={"flex_flow": "row wrap"})
-        super().__init__([panel, self.picture, self.table])
-        for control in self.controls.values():
-            control.observe(self._refresh, names="value")
-        self._refresh()
-
-    @property
-    def values(self) -> dict[str, object]:
-        """The value of each control."""
-        return {name: control.value for name, control in self.controls.items()}
-
-    def _refresh(self, change=None) -> None:
-        try:
-            self.figure, self.table.value = self._draw(**self.values)
-        except ValueError as error:
-            self.figure = None
-            self.table.value = f"<p role='alert'><b>Not possible:</b> {html.escape(str(error))}</p>"
-            self.picture.layout.display = "none"
-            return
-        self.picture.value = self.figure.png()
-        self.picture.layout.display = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.figure.alt if self.figure else 'nothing to show for these values'}>"
-
-    def _repr_mimebundle_(self, **kwargs):
-        """The live widget, and for pages without a kernel its present picture and alt text."""
-        data = {**super()._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
-        if self.figure is None:
-            return data, {}
-        data["image/png"] = base64.b64encode(self.picture.value).decode("ascii")
-        return data, {"image/png": {"alt": self.figure.alt}}
-
-
-def _labelled(description: str, **options) -> dict:
-    """Options that every control has: a label with room, and no redrawing while the mouse still moves."""
-    return {"description": description, "style": {"description_width": "9em"}, "layout": {"width": "25em"}} | options
-
-
-def slider(description: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
-    """A slider that reports when it is let go; for whole numbers when `value` and `step` are.
-
-    Raises ValueError when `value` is not between `low` and `high`, where ipywidgets would move it.
-    """
-    if not low <= value <= high:
-        raise ValueError(f"{description} must be from {low} to {high}, got {value}")
-    options = _labelled(description, continuous_update=False)
-    if isinstance(value, int) and isinstance(step, int):
-        return ipywidgets.IntSlider(value, low, high, step, **options)
-    return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, readout_format=".2f", **options)
-
-
-def dropdown(description: str, options: Sequence, value) -> ipywidgets.Dropdown:
-    """A menu of `options`: values, or pairs (label, value)."""
-    return ipywidgets.Dropdown(options=options, value=value, **_labelled(description))
+from lwcourse.widgets.explorer import Explorer, compare_row, dropdown, labelled, slider
 
 
 class ConvExplorer(Explorer):
@@ -130,19 +45,13 @@ class ConvExplorer(Explorer):
         mine, other = (profile(module, size).layers[0] for module in (conv, dense))
         figure = viz.connectivity(conv, in_channels, size=21, pixels=True)
         rows = [("", f"groups = {groups}", "groups = 1", "ratio")]
-        rows += [_compare_row(*line) for line in (
+        rows += [compare_row(*line) for line in (
             ("parameters", mine.params, other.params), ("MACs", mine.macs, other.macs),
             ("MACs per byte moved", mine.intensity, other.intensity, lambda value: f"{value:.2f}"),
             ("output bytes", mine.output_bytes, other.output_bytes, format_bytes))]
         shape = " × ".join(map(str, mine.output_shape[1:]))
         rows.append(("output (channels × height × width)", shape, shape, ""))
         return figure, html_table(rows)
-
-
-def _compare_row(label: str, value: float, reference: float,
-                 words: Callable[[float], str] = "{:,}".format) -> tuple[str, ...]:
-    ratio = f"{value / reference:.3g}" if reference else "-"
-    return label, words(value), words(reference), ratio
 
 
 class WidthExplorer(Explorer):
@@ -175,7 +84,7 @@ class WidthExplorer(Explorer):
         figure = viz.width_scaling(current, reference, curve, published=points,
                                    title=f"{name}, width {width:g}, {resolution} × {resolution} pixels")
         rows = [("", f"width {width:g}, {resolution} px", f"width 1, {full} px", "ratio")]
-        rows += [_compare_row(*line) for line in (
+        rows += [compare_row(*line) for line in (
             ("parameters", current.params, reference.params), ("MACs", current.macs, reference.macs),
             ("peak of live activations", current.peak_activation_bytes, reference.peak_activation_bytes, format_bytes))]
         return figure, html_table(rows, caption=_claim(card.table, claims.get(width), width, resolution, full))
@@ -224,7 +133,7 @@ class ProfileExplorer(Explorer):
             "metric": dropdown("cost", [("all", tuple(metrics))] + [(METRICS[m].title, (m,)) for m in metrics],
                                tuple(metrics)),
             "layer": ipywidgets.SelectionSlider(options=layers, value=layers[0],
-                                                **_labelled("layer", continuous_update=False,
+                                                **labelled("layer", continuous_update=False,
                                                             layout={"width": "36em"})),
         }, self._explore)
 

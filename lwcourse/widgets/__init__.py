@@ -1,0 +1,15 @@
+"""Explorers: a few controls, a picture and a table that follow them.
+
+Core ipywidgets only, without `interact` or `Output`, so that they work in JupyterLab, Notebook, VS Code
+and Colab. Where no kernel runs (GitHub, a web page) the picture stored with the notebook is shown.
+"""
+try:
+    import ipywidgets  # noqa: F401
+except ImportError as error:
+    raise ImportError("lwcourse.widgets needs ipywidgets: pip install ipywidgets, or 'lwcourse[course]' for all that "
+                      "the notebooks use") from error
+
+from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
+from lwcourse.widgets.explorer import Explorer, dropdown, slider
+
+__all__ = ["ConvExplorer", "Explorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
