@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import lwcourse as lw
+from lwcourse.compare.prepare import Randomiser
 from lwcourse.golden import golden_fill, load
 from lwcourse.references import GOLDEN, REFERENCES, Reference
 from lwcourse.tables import text_table
@@ -15,7 +16,11 @@ GOLDEN_TOLERANCE = 1e-9  # stored with 12 digits
 
 
 def randomise_statistics(network: nn.Module) -> None:
-    """Give every BatchNorm other numbers than the 0 and 1 of a fresh one, so that a missing or misplaced one shows."""
+    """Give every BatchNorm other numbers than the 0 and 1 of a fresh one, so that a missing or misplaced one shows.
+
+    The same for all other constants that a fresh network is full of: biases, layer scales, tables of zeros.
+    """
+    Randomiser(network)
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -3,12 +3,14 @@ from lwcourse.layers.channel_shuffle import ChannelShuffle
 from lwcourse.layers.conv_bn_act import ConvBNAct
 from lwcourse.layers.ghost_module import GhostModule
 from lwcourse.layers.initialise import initialise
+from lwcourse.layers.layer_norm_2d import LayerNorm2d
 from lwcourse.layers.make_divisible import make_divisible
 from lwcourse.layers.separable_conv import SeparableConv
 from lwcourse.layers.shift import Shift
 from lwcourse.layers.squeeze_excitation import SqueezeExcitation
+from lwcourse.layers.stochastic_depth import StochasticDepth
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SqueezeExcitation",
-           "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible"]
+__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "LayerNorm2d", "SeparableConv", "Shift", "SqueezeExcitation",
+           "StochasticDepth", "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible"]
