@@ -190,3 +190,15 @@ def test_only_the_largest_drops_branches():
 def test_attention_can_be_drawn(kind):
     diagram = trace(kind(8, 8, key=4, heads=2, side=4), torch.randn(1, 4, 4, 8))
     assert diagram.nodes[-1].kind == "output"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_onnx_export_of_a_fused_network_whose_maps_have_odd_sides(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network, x = small(image_size=112).fuse(), torch.randn(1, 3, 112, 112)
+    torch.onnx.export(network, (x,), str(tmp_path / "network.onnx"), dynamo=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    exported = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    with torch.no_grad():
+        assert relative_error(torch.from_numpy(exported), network(x)) < 1e-5

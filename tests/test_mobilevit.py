@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lwcourse as lw
 from lwcourse.models.mobilevit import Attention, MobileViTBlock, TransformerLayer, fold, unfold
+from lwcourse.verify import relative_error
 
 
 def test_unfold_deals_out_the_pixels_of_each_patch():
@@ -106,3 +107,15 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(network(x), network(x))
     with torch.no_grad():
         assert torch.equal(network.eval()(x), network(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_onnx_export_of_maps_that_patches_do_not_divide(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network, x = lw.create_model("mobilevit_xxs", num_classes=5).eval(), torch.randn(1, 3, 96, 200)
+    torch.onnx.export(network, (x,), str(tmp_path / "network.onnx"), dynamo=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    exported = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    with torch.no_grad():
+        assert relative_error(torch.from_numpy(exported), network(x)) < 1e-5

@@ -131,7 +131,8 @@ class Attention(nn.Module):
         height, width = x.shape[1:3]
         queries, keys, values = self.queries_keys_values(x)
         y = self.mix(queries, keys, height, width) @ values  # (N, heads, query positions, ratio * D)
-        y = y.transpose(1, 2).flatten(2).unflatten(1, (-(-height // self.stride), -(-width // self.stride)))
+        size = [(n + self.stride - 1) // self.stride for n in (height, width)]  # rounded up; ONNX cannot floor below 0
+        y = y.transpose(1, 2).flatten(2).unflatten(1, size)
         return self.project(y)
 
 

@@ -134,7 +134,7 @@ class MobileViTBlock(nn.Module):
         y = self.widen(self.local(x))
         height, width = x.shape[2:]
         # Sides that patches do not divide are stretched to the next that they do; padding would need a mask.
-        size = -(-height // PATCH) * PATCH, -(-width // PATCH) * PATCH
+        size = (height + PATCH - 1) // PATCH * PATCH, (width + PATCH - 1) // PATCH * PATCH
         stretched = size != (height, width)
         if stretched:
             y = F.interpolate(y, size, mode="bilinear")
