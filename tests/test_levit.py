@@ -77,6 +77,11 @@ def test_images_larger_than_the_biases_are_refused():
         small(image_size=96)(torch.zeros(1, 3, 64, 97))
 
 
+def test_attention_refuses_a_map_larger_than_its_biases():
+    with pytest.raises(ValueError, match="maps of up to 4 x 4, got 3 x 6"):
+        Attention(8, 8, key=4, heads=2, side=4)(torch.zeros(1, 3, 6, 8))
+
+
 @pytest.mark.parametrize("size", [31, 0, -224, 224.0, "224", (224, 224)])
 def test_a_bad_image_size_is_refused(size):
     with pytest.raises(ValueError, match="image_size must be an integer of at least 32") as error:
