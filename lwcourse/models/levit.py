@@ -115,7 +115,7 @@ class Attention(nn.Module):
         index = self.distances
         if (height, width) != (self.side, self.side):
             if max(height, width) > self.side:
-                raise ValueError(f"there are biases for maps of up to {self.side} x {self.side}, got {height} x {width}")
+                raise ValueError(f"biases reach over maps of up to {self.side} x {self.side}, got {height} x {width}")
             index = distances(height, width, self.stride, self.side, self.biases.device)
         # The same as self.biases[:, index], in a sixth of the time.
         return self.biases.gather(1, index.flatten().expand(self.heads, -1)).unflatten(1, index.shape)
