@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import lwcourse as lw
+from lwcourse.compare.prepare import Randomiser
 from lwcourse.golden import golden_fill, load
 from lwcourse.references import GOLDEN, REFERENCES, Reference
 from lwcourse.tables import text_table
@@ -15,7 +16,11 @@ GOLDEN_TOLERANCE = 1e-9  # stored with 12 digits
 
 
 def randomise_statistics(network: nn.Module) -> None:
-    """Give every BatchNorm other numbers than the 0 and 1 of a fresh one, so that a missing or misplaced one shows."""
+    """Give every BatchNorm other numbers than the 0 and 1 of a fresh one, so that a missing or misplaced one shows.
+
+    The same for all other constants that a fresh network is full of: biases, layer scales, tables of zeros.
+    """
+    Randomiser(network)
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -23,6 +28,26 @@ def randomise_statistics(network: nn.Module) -> None:
             module.running_var.uniform_(0.8, 1.2, generator=generator)
             nn.init.normal_(module.weight, 1.0, 0.1, generator=generator)
             nn.init.normal_(module.bias, 0.0, 0.1, generator=generator)
+
+
+@torch.no_grad()
+def settle_statistics(network: nn.Module, x: Tensor) -> None:
+    """Let every BatchNorm normalise what really reaches it, 20 % off, so that the logits depend on the image.
+
+    With statistics that fit nothing, a deep network's signal fades, its biases decide, and a difference in an
+    early layer no longer shows.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.training) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.training = 1.0, True
+    network(x)
+    generator = torch.Generator().manual_seed(2)
+    for norm, (norm.momentum, norm.training) in zip(norms, before, strict=True):
+        norm.running_var.clamp_(min=0.01 * norm.running_var.mean())  # a channel that is nearly constant
+        spread = norm.running_var.sqrt()
+        norm.running_mean += 0.2 * spread * torch.randn(spread.shape, generator=generator)
+        norm.running_var *= torch.empty_like(spread).uniform_(0.8, 1.25, generator=generator)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -39,6 +64,7 @@ def reference_errors(name: str, reference: Reference, num_classes: int = 1000) -
     randomise_statistics(theirs)
     ours = lw.create_model(name, num_classes, **reference.arguments).eval()
     x = torch.randn(2, lw.model_card(name).input_size[0], *reference.size)
+    settle_statistics(theirs, torch.randn(6, *x.shape[1:]))
     lw.transfer_weights(theirs, ours, x)
     with torch.no_grad():
         return {dtype: relative_error(ours.to(dtype)(x.to(dtype)), theirs.to(dtype)(x.to(dtype)))

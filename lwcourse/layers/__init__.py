@@ -9,6 +9,7 @@ from lwcourse.layers.ghost_module import GhostModule
 from lwcourse.layers.inception_conv import InceptionConv
 from lwcourse.layers.initialise import initialise
 from lwcourse.layers.initialise_fan_in import initialise_fan_in
+from lwcourse.layers.layer_norm_2d import LayerNorm2d
 from lwcourse.layers.learned_group_conv import LearnedGroupConv
 from lwcourse.layers.make_divisible import make_divisible
 from lwcourse.layers.recalibrate import recalibrate
@@ -20,12 +21,14 @@ from lwcourse.layers.shuffle_attention import ShuffleAttention
 from lwcourse.layers.slim_shuffle_unit import SlimShuffleUnit
 from lwcourse.layers.split_attention import SplitAttention
 from lwcourse.layers.squeeze_excitation import SqueezeExcitation
+from lwcourse.layers.stochastic_depth import StochasticDepth
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.triplet_attention import TripletAttention
 from lwcourse.layers.validate import check_images, check_options
 
 __all__ = ["AuxiliaryPool", "Branches", "ChannelShuffle", "ConvBNAct", "CoordinateAttention",
-           "EfficientChannelAttention", "GhostModule", "InceptionConv", "LearnedGroupConv", "ReleasedShuffleUnit",
-           "SelectChannels", "SeparableConv", "Shift", "ShuffleAttention", "SlimShuffleUnit", "SplitAttention",
-           "SqueezeExcitation", "TrainingOutput", "TripletAttention", "adaptive_kernel_size", "check_images",
-           "check_options", "initialise", "initialise_fan_in", "make_divisible", "recalibrate", "tower"]
+           "EfficientChannelAttention", "GhostModule", "InceptionConv", "LayerNorm2d", "LearnedGroupConv",
+           "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift", "ShuffleAttention", "SlimShuffleUnit",
+           "SplitAttention", "SqueezeExcitation", "StochasticDepth", "TrainingOutput", "TripletAttention",
+           "adaptive_kernel_size", "check_images", "check_options", "initialise", "initialise_fan_in",
+           "make_divisible", "recalibrate", "tower"]
