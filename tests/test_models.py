@@ -106,8 +106,6 @@ def test_output_is_one_row_of_logits_per_image(name, more):
         assert build(name, num_classes=7, in_channels=1)(torch.randn(3, 1, *size)).shape == (3, 7)
 
 
-# Networks whose official initialisation gives some parameters a gradient only from the second step on, and why.
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient(name):
     torch.manual_seed(0)
