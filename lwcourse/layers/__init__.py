@@ -1,4 +1,5 @@
 """Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
+from lwcourse.layers.adder_conv import AdderConv2d
 from lwcourse.layers.channel_shuffle import ChannelShuffle
 from lwcourse.layers.conv_bn_act import ConvBNAct
 from lwcourse.layers.ghost_module import GhostModule
@@ -10,5 +11,5 @@ from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SqueezeExcitation",
+__all__ = ["AdderConv2d", "ChannelShuffle", "ConvBNAct", "GhostModule", "SeparableConv", "Shift", "SqueezeExcitation",
            "TrainingOutput", "check_images", "check_options", "initialise", "make_divisible"]
