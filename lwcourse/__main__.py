@@ -139,7 +139,7 @@ def check_env(args: argparse.Namespace) -> int:
     lacking = []
     for requirement in map(Requirement, requires("lwcourse")):
         marker = str(requirement.marker or "")
-        extra = next((name for name in ("course", "dev") if f'extra == "{name}"' in marker), "always needed")
+        extra = next((name for name in ("course", "fast", "dev") if f'extra == "{name}"' in marker), "always needed")
         if requirement.name == "lwcourse":  # dev asks for course
             continue
         try:
@@ -148,7 +148,7 @@ def check_env(args: argparse.Namespace) -> int:
             found = "missing"
         fits = found != "missing" and requirement.specifier.contains(found, prereleases=True)
         print(f"  {requirement.name} {found}{'' if fits else f', but wanted {requirement.specifier}'} ({extra})")
-        if not fits and extra != "dev":
+        if not fits and extra in ("always needed", "course"):
             lacking.append(requirement.name)
     if lacking:
         print(f"the chapters need {', '.join(lacking)}; install with: pip install -e '.[course]'")

@@ -1,10 +1,11 @@
 """Adder convolution: Chen et al., AdderNet, CVPR 2020, https://arxiv.org/abs/1912.13200, sec. 3."""
+import functools
+import warnings
+
 import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-CHUNK = {"cpu": 2**19, "other": 2**24}  # differences x - w that the backward pass holds at once
 
 
 class AdderConv2d(nn.Module):
@@ -100,7 +101,7 @@ class _AdderConv2d(torch.autograd.Function):
                 eta: float) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding, ctx.eta = stride, padding, eta
-        return _distances(x, weight, stride, padding)
+        return _implementation(x).distances(x, weight, stride, padding)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -109,7 +110,7 @@ class _AdderConv2d(torch.autograd.Function):
         grad_x = grad_weight = None
         with torch.autocast(grad.device.type, enabled=False):
             if ctx.needs_input_grad[0]:
-                grad_x = _input_gradient(x, weight, grad, ctx.stride, ctx.padding)
+                grad_x = _implementation(x).input_gradient(x, weight, grad, ctx.stride, ctx.padding)
             if ctx.needs_input_grad[1]:
                 # sum g * (x - w) = sum g * x - w * sum g, and the first is a convolution's weight gradient.
                 grad_weight = nn.grad.conv2d_weight(x, weight.shape, grad, ctx.stride, ctx.padding)
@@ -119,25 +120,19 @@ class _AdderConv2d(torch.autograd.Function):
         return grad_x, grad_weight, None, None, None
 
 
-def _distances(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    patches = F.unfold(x, weight.shape[2:], padding=padding, stride=stride).transpose(1, 2)  # (N, positions, C*k*k)
-    distances = torch.cdist(patches, weight.flatten(1).expand(len(x), -1, -1), p=1)
-    return -distances.transpose(1, 2).unflatten(2, _output_sides(x, weight, stride, padding)).contiguous()
+def _implementation(x: Tensor):
+    """What computes the two sums: kernels for the CPU where numba is installed, else operators of PyTorch."""
+    from lwcourse.layers import adder_chunks
+    return (fast_kernels() if x.device.type == "cpu" else None) or adder_chunks
 
 
-def _input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: tuple[int, int],
-                    padding: tuple[int, int]) -> Tensor:
-    kernel = weight.shape[2:]
-    patches = F.unfold(x, kernel, padding=padding, stride=stride).transpose(1, 2).flatten(0, 1)
-    grad_rows, weight_rows = grad.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1)
-    step = max(1, CHUNK["cpu" if x.device.type == "cpu" else "other"] // weight.numel())
-    for part, g in zip(patches.split(step), grad_rows.split(step), strict=True):
-        slopes = (weight_rows - part[:, None]).clamp_(-1, 1)  # (positions, O, C*k*k)
-        part.copy_(torch.bmm(g[:, None], slopes)[:, 0])       # what was read gives its memory to the result
-    patches = patches.unflatten(0, (len(x), -1)).transpose(1, 2)
-    return F.fold(patches, x.shape[2:], kernel, padding=padding, stride=stride)
-
-
-def _output_sides(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
-    height, width = ((x.shape[i] + 2 * padding[i - 2] - weight.shape[i]) // stride[i - 2] + 1 for i in (2, 3))
-    return height, width
+@functools.cache
+def fast_kernels():
+    """The module with the kernels, which is imported on first use; None, with a hint, where numba is missing."""
+    try:
+        from lwcourse.layers import adder_kernels
+    except ImportError as error:
+        warnings.warn(f"adder layers run on PyTorch's operators ({error}); with numba they are about 20 times as fast: "
+                      "pip install 'lwcourse[fast]'", stacklevel=2)
+        return None
+    return adder_kernels
