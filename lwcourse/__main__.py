@@ -77,6 +77,12 @@ def benchmark(args: argparse.Namespace) -> int:
     return 0 if within else 1
 
 
+def benchmark_adder(args: argparse.Namespace) -> int:
+    from lwcourse.benchmark_adder import report
+    print(report(rounds=args.rounds, threads=args.threads))
+    return 0
+
+
 def verify(args: argparse.Namespace) -> int:
     from lwcourse.verify import report
     text, right = report(args.names)
@@ -191,6 +197,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("benchmark", benchmark, "time networks against the packages they equal; fails past a ratio of 1.05")
     sub.add_argument("names", nargs="*", metavar="NAME")
     timing_options(sub, rounds=40)
+    sub = command("benchmark-adder", benchmark_adder, "time the adder convolution against its textbook form and conv2d")
+    timing_options(sub, rounds=5)
     sub = command("verify", verify, "compare networks with their cards and references; fails if one differs")
     sub.add_argument("names", nargs="*", metavar="NAME")
     command("check-env", check_env, "versions of everything the course uses, and the device")

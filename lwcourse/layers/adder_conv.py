@@ -47,7 +47,7 @@ class AdderConv2d(nn.Module):
 
 
 def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or any(not isinstance(side, int) or side < least for side in pair):
         raise ValueError(f"{name} must be an integer of at least {least}, or two of them; got {value!r}")
     return pair

@@ -38,7 +38,7 @@ def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, paddin
     panels = -(-channels // lanes)
     x_sides = tuple(x.shape[2:])
     rows = _rows(x, panels * lanes)
-    before = tuple(-(-kernel[i] // stride[i]) - 1 for i in (0, 1))
+    before = tuple(max(0, (kernel[i] - 1 - padding[i]) // stride[i]) for i in (0, 1))
     after = tuple(max(0, (x_sides[i] - 1 + padding[i]) // stride[i] + 1 - grad.shape[2 + i]) for i in (0, 1))
     padded = _padded(grad, before, after)
     out = torch.zeros_like(rows) if any(k < s for k, s in zip(kernel, stride, strict=True)) else torch.empty_like(rows)
