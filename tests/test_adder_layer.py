@@ -134,8 +134,9 @@ def test_what_is_not_finite_stays_so(path, bad, where, choose):
     out = layer(x)
     out.backward(grad)
     assert out.isfinite().all() == (where == "grad") and not layer.weight.grad.isfinite().all()
-    steps = nn.functional.unfold(x.detach(), 3, padding=1).transpose(1, 2)[0, :, None] - layer.weight.detach().flatten(1)
-    slopes = (grad.flatten(2)[0].T[:, :, None] * (-steps).clamp(-1, 1)).sum(1)  # (positions, 8 * 9)
+    patches = nn.functional.unfold(x.detach(), 3, padding=1).transpose(1, 2)[0, :, None]
+    steps = (layer.weight.detach().flatten(1) - patches).clamp(-1, 1)
+    slopes = (grad.flatten(2)[0].T[:, :, None] * steps).sum(1)  # (positions, 8 * 9)
     expected = nn.functional.fold(slopes.T[None], (6, 6), 3, padding=1)
     assert torch.allclose(x.grad, expected, atol=1e-5, equal_nan=True)
 
@@ -222,7 +223,8 @@ def test_tools_of_the_course_take_the_layer():
     other[0].padding = (0, 0)
     assert "padding 1, but the reference has padding 0" in lw.compare(network, other, x).first_difference
     from lwcourse.viz.graph import trace
-    assert [node.title for node in trace(network, x).nodes] == ["input", "adder conv2d", "output"]
+    boxes = {node.title: node.captions for node in trace(network, x).nodes}
+    assert boxes == {"input": (), "3×3 adder": ("3 → 8, stride 2",), "BN": (), "output": ()}
     convolution = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
     lw.transfer_weights(network, convolution, x)
     assert torch.equal(convolution[0].weight, network[0].weight)
