@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("names", nargs="*", metavar="NAME")
     timing_options(sub, rounds=40)
     sub = command("benchmark-adder", benchmark_adder, "time the adder convolution against its textbook form and conv2d")
-    timing_options(sub, rounds=5)
+    timing_options(sub, rounds=3)
     sub = command("verify", verify, "compare networks with their cards and references; fails if one differs")
     sub.add_argument("names", nargs="*", metavar="NAME")
     command("check-env", check_env, "versions of everything the course uses, and the device")

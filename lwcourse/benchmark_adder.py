@@ -16,20 +16,21 @@ from lwcourse.models.adder_resnet import RESNET20, AdderResNet, Basic
 from lwcourse.profile import _Counter, format_bytes
 from lwcourse.tables import counted, text_table
 
-BATCH, TRAINING_BATCH = 8, 64
+IMAGES = 64  # of a training step
 
 
 class Shape(NamedTuple):
-    """Of a layer: channels in and out, side of the kernel, stride, side of the map."""
+    """Of a layer and its input: channels in and out, side of the kernel, stride, side of the map, images."""
     in_channels: int
     out_channels: int
     kernel_size: int
     stride: int
     side: int
+    images: int
 
     def __str__(self) -> str:
         return (f"{self.in_channels} -> {self.out_channels}, {self.kernel_size}x{self.kernel_size}"
-                f"{f', stride {self.stride}' if self.stride > 1 else ''}, {self.side} px")
+                f"{f', stride {self.stride}' if self.stride > 1 else ''}, {self.side} px, {self.images} images")
 
 
 class Textbook(torch.autograd.Function):
@@ -72,7 +73,7 @@ def _fold(rows: Tensor) -> Tensor:
 def contenders(shape: Shape) -> dict[str, Callable[[Tensor], Tensor]]:
     """The same layer four times; all but the convolution hold equal weights."""
     torch.manual_seed(0)
-    channels, outputs, kernel, stride, _ = shape
+    channels, outputs, kernel, stride = shape[:4]
     layer = AdderConv2d(channels, outputs, kernel, stride, kernel // 2)
     conv = nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, bias=False)
     return {"textbook": partial(textbook, weight=layer.weight, stride=stride),
@@ -80,11 +81,12 @@ def contenders(shape: Shape) -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def shapes() -> list[Shape]:
-    """64 -> 64 at 32 px, and each shape of a layer of adder_resnet20."""
+    """64 -> 64 at 32 px, with as few images as the textbook has memory for, and each layer of a training step."""
     network = lw.create_model("adder_resnet20", 10).eval()
-    found = [Shape(64, 64, 3, 1, 32)]
+    found = [Shape(64, 64, 3, 1, 32, 8)]
     handles = [module.register_forward_hook(lambda layer, args, out: found.append(Shape(
-        layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.stride[0], args[0].shape[-1])))
+        layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.stride[0], args[0].shape[-1],
+        IMAGES)))
         for module in network.modules() if isinstance(module, AdderConv2d)]
     with torch.no_grad():
         network(torch.zeros(1, 3, 32, 32))
@@ -120,9 +122,9 @@ def peak_bytes(function: Callable[[], object]) -> int:
     return counter.peak
 
 
-def layer_rows(shape: Shape, batch: int, rounds: int) -> list[tuple[str, ...]]:
+def layer_rows(shape: Shape, rounds: int) -> list[tuple[str, ...]]:
     """A row for the forward pass, and one for forward and backward."""
-    x = torch.randn(batch, shape.in_channels, shape.side, shape.side, requires_grad=True)
+    x = torch.randn(shape.images, shape.in_channels, shape.side, shape.side, requires_grad=True)
 
     def forward(layer):
         with torch.no_grad():
@@ -142,9 +144,9 @@ def layer_rows(shape: Shape, batch: int, rounds: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def training_rows(batch: int, rounds: int) -> list[tuple[str, ...]]:
+def training_rows(images: int, rounds: int) -> list[tuple[str, ...]]:
     """One step of SGD for each of `networks()`."""
-    x, targets = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+    x, targets = torch.randn(images, 3, 32, 32), torch.randint(10, (images,))
 
     def step(network, optimizer):
         optimizer.zero_grad()
@@ -154,21 +156,21 @@ def training_rows(batch: int, rounds: int) -> list[tuple[str, ...]]:
                  for name, network in networks().items()}
     seconds = medians(functions, rounds)
     peaks = {name: peak_bytes(function) for name, function in functions.items()}
-    return [(f"training step, {batch} images", *(f"{1e3 * value:.0f}" for value in seconds.values()),
+    return [(f"training step, {images} images", *(f"{1e3 * value:.0f}" for value in seconds.values()),
              f"{seconds['ours'] / seconds['conv2d']:.2f}", *(format_bytes(value) for value in peaks.values()),
              f"{peaks['ours'] / peaks['conv2d']:.2f}")]
 
 
-def report(*, rounds: int = 5, threads: int | None = None, batch: int = BATCH,
-           training_batch: int = TRAINING_BATCH, only: list[Shape] | None = None) -> str:
-    """Both tables as text; `only` picks other layers than those of `shapes()`."""
+def report(*, rounds: int = 3, threads: int | None = None, images: int = IMAGES,
+           only: list[Shape] | None = None) -> str:
+    """Both tables as text; `only` takes other layers than those of `shapes()`, `images` is for the training step."""
     names = ("textbook", "cdist", "ours", "conv2d")
     with _threads(threads) as used:
         layers = [("layer", "pass", *(f"{name} (ms)" for name in names), "textbook / ours", "ours / conv2d",
                    *(f"{name} peak" for name in names))]
         for shape in only or shapes():
-            layers += layer_rows(shape, batch, rounds)
+            layers += layer_rows(shape, rounds)
         steps = [("ResNet-20", "ours (ms)", "conv2d (ms)", "ours / conv2d", "ours peak", "conv2d peak",
-                  "ours / conv2d"), *training_rows(training_batch, rounds)]
-    return (f"{text_table(layers, left=2)}\n{batch} images, {counted(used, 'thread')}, medians of "
+                  "ours / conv2d"), *training_rows(images, rounds)]
+    return (f"{text_table(layers, left=2)}\n{counted(used, 'thread')}, medians of "
             f"{counted(rounds, 'interleaved round')}\n\n{text_table(steps, left=1)}")

@@ -224,7 +224,7 @@ def test_tools_of_the_course_take_the_layer():
     assert "padding 1, but the reference has padding 0" in lw.compare(network, other, x).first_difference
     from lwcourse.viz.graph import trace
     boxes = {node.title: node.captions for node in trace(network, x).nodes}
-    assert boxes == {"input": (), "3×3 adder": ("3 → 8, stride 2",), "BN": (), "output": ()}
+    assert boxes == {"input": (), "3×3 adder": ("3 → 8, stride 2", "BN"), "output": ()}
     convolution = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
     lw.transfer_weights(network, convolution, x)
     assert torch.equal(convolution[0].weight, network[0].weight)
@@ -311,8 +311,8 @@ def test_the_same_network_of_convolutions():
 
 def test_benchmark_times_equal_layers(capsys):
     from lwcourse.benchmark_adder import Shape, contenders, report, shapes
-    assert len(shapes()) == 8 and shapes()[0] == (64, 64, 3, 1, 32)
-    layers = contenders(Shape(6, 5, 3, 2, 8))
+    assert len(shapes()) == 8 and shapes()[0] == (64, 64, 3, 1, 32, 8)
+    layers = contenders(Shape(6, 5, 3, 2, 8, 2))
     inputs = [torch.randn(2, 6, 8, 8, requires_grad=True)]
     inputs.append(inputs[0].detach().clone().requires_grad_())
     outputs = [layers[name](x) for name, x in zip(("textbook", "ours"), inputs, strict=True)]
@@ -320,5 +320,5 @@ def test_benchmark_times_equal_layers(capsys):
                  for out, x in zip(outputs, inputs, strict=True)]
     assert relative_error(*outputs) < 1e-5 and relative_error(layers["cdist"](inputs[0]), outputs[0]) < 1e-5
     assert all(relative_error(a, b) < 1e-4 for a, b in zip(*gradients, strict=True))
-    text = report(rounds=1, threads=1, batch=2, training_batch=2, only=[Shape(4, 4, 3, 1, 6)])
-    assert "4 -> 4, 3x3, 6 px" in text and "training step, 2 images" in text and "1 thread" in text
+    text = report(rounds=1, threads=1, images=2, only=[Shape(4, 4, 3, 1, 6, 2)])
+    assert "4 -> 4, 3x3, 6 px, 2 images" in text and "training step, 2 images" in text and "1 thread" in text
