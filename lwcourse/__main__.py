@@ -77,6 +77,12 @@ def benchmark(args: argparse.Namespace) -> int:
     return 0 if within else 1
 
 
+def benchmark_adder(args: argparse.Namespace) -> int:
+    from lwcourse.benchmark_adder import report
+    print(report(rounds=args.rounds, threads=args.threads))
+    return 0
+
+
 def verify(args: argparse.Namespace) -> int:
     from lwcourse.verify import report
     text, right = report(args.names)
@@ -139,7 +145,7 @@ def check_env(args: argparse.Namespace) -> int:
     lacking = []
     for requirement in map(Requirement, requires("lwcourse")):
         marker = str(requirement.marker or "")
-        extra = next((name for name in ("course", "dev") if f'extra == "{name}"' in marker), "always needed")
+        extra = next((name for name in ("course", "fast", "dev") if f'extra == "{name}"' in marker), "always needed")
         if requirement.name == "lwcourse":  # dev asks for course
             continue
         try:
@@ -148,7 +154,7 @@ def check_env(args: argparse.Namespace) -> int:
             found = "missing"
         fits = found != "missing" and requirement.specifier.contains(found, prereleases=True)
         print(f"  {requirement.name} {found}{'' if fits else f', but wanted {requirement.specifier}'} ({extra})")
-        if not fits and extra != "dev":
+        if not fits and extra in ("always needed", "course"):
             lacking.append(requirement.name)
     if lacking:
         print(f"the chapters need {', '.join(lacking)}; install with: pip install -e '.[course]'")
@@ -191,6 +197,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("benchmark", benchmark, "time networks against the packages they equal; fails past a ratio of 1.05")
     sub.add_argument("names", nargs="*", metavar="NAME")
     timing_options(sub, rounds=40)
+    sub = command("benchmark-adder", benchmark_adder, "time the adder convolution against its textbook form and conv2d")
+    timing_options(sub, rounds=3)
     sub = command("verify", verify, "compare networks with their cards and references; fails if one differs")
     sub.add_argument("names", nargs="*", metavar="NAME")
     command("check-env", check_env, "versions of everything the course uses, and the device")

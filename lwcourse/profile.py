@@ -199,7 +199,7 @@ class _Counter(TorchDispatchMode):
     """Sees every ATen operator, and books it to the innermost module that is running.
 
     A layer that computes in a kernel of its own may say what it costs by a method
-    `additions(input, output) -> int`.
+    `additions(input, output) -> int`; its operators' additions are then not counted again.
     """
 
     def __init__(self, model: nn.Module):
@@ -262,8 +262,9 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         self._operators += not func.is_view
-        macs, adds = count_macs(func, args, output), count_adds(func, args)
         module = self._running[-1]
+        adds = 0 if hasattr(module, "additions") else count_adds(func, args)
+        macs = count_macs(func, args, output)
         if (macs or adds) or self._parameters_of.get(module):
             layer = self._layer(module)
             layer.macs += macs

@@ -434,7 +434,8 @@ def requirements(lines):
 
 def test_conda_environment_agrees_with_pyproject(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = requirements(project["dependencies"] + project["optional-dependencies"]["course"])
+    wanted = requirements(project["dependencies"] + project["optional-dependencies"]["course"]
+                          + project["optional-dependencies"]["fast"])
     wanted["pytorch"] = wanted.pop("torch")
     wanted["python"] = project["requires-python"]
     environment = yaml.safe_load((root / "environment.yml").read_text())["dependencies"]

@@ -1,4 +1,5 @@
 """Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
+from lwcourse.layers.adder_conv import AdderConv2d
 from lwcourse.layers.auxiliary_pool import AuxiliaryPool
 from lwcourse.layers.branches import Branches, tower
 from lwcourse.layers.channel_shuffle import ChannelShuffle
@@ -26,7 +27,7 @@ from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.triplet_attention import TripletAttention
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["AuxiliaryPool", "Branches", "ChannelShuffle", "ConvBNAct", "CoordinateAttention",
+__all__ = ["AdderConv2d", "AuxiliaryPool", "Branches", "ChannelShuffle", "ConvBNAct", "CoordinateAttention",
            "EfficientChannelAttention", "GhostModule", "InceptionConv", "LayerNorm2d", "LearnedGroupConv",
            "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift", "ShuffleAttention", "SlimShuffleUnit",
            "SplitAttention", "SqueezeExcitation", "StochasticDepth", "TrainingOutput", "TripletAttention",

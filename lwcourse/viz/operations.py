@@ -85,6 +85,8 @@ def describe(call: Call) -> Label:
                             module.padding, module.dilation, module.groups, module.transposed)
     if key in ("conv", "convtranspose") and isinstance(call.result, Tensor):
         return _functional_convolution(call)
+    if key == "adderconv":  # lwcourse.layers.adder_conv2d
+        return _adder_convolution(call)
     if key == "linear":
         outputs, inputs = call.argument("weight", 1).shape
         return Label("linear", "linear", (f"{inputs} → {outputs}",))
@@ -132,6 +134,13 @@ def _functional_convolution(call: Call) -> Label:
                                  (("stride", 3, 1), ("padding", 4, 0), ("dilation", dilation, 1)))
     return _convolution(source.shape[1], call.result.shape[1], tuple(weight.shape[2:]), stride, padding, dilation,
                         call.argument("groups", groups, 1), transposed)
+
+
+def _adder_convolution(call: Call) -> Label:
+    weight, stride, padding = (call.argument(name, position, default) for name, position, default in (
+        ("weight", 1, None), ("stride", 3, (1, 1)), ("padding", 4, (0, 0))))
+    label = _convolution(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), stride, padding, (1, 1), 1, False)
+    return Label(label.kind, label.title.replace("conv", "adder"), label.captions)
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: tuple, stride: tuple, padding: tuple | str,
