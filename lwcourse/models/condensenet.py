@@ -150,7 +150,7 @@ class CondenseNet(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(self, x, smallest=self.smallest)
+        check_images(self, x, smallest=self.smallest, one_pixel=2 * self.smallest - self.stem.stride[0])
         if self.training and self.training_steps is not None:
             self.condense(min(1.0, self.step.item() / self.training_steps))
             self.step += 1

@@ -96,7 +96,7 @@ class PeleeNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(self, x, smallest=32)
+        check_images(self, x, smallest=32, one_pixel=63)
         x = self.blocks(self.stem(x))               # (N, 704, H/32, W/32), rounded
         return self.classifier(x.mean(dim=(2, 3)))  # mean over pixels: (N, 704)
 
