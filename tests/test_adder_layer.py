@@ -257,7 +257,7 @@ def test_without_numba_the_layer_says_so_once_and_gives_the_same(monkeypatch, re
     layer, x = AdderConv2d(3, 4, 3), torch.randn(1, 3, 6, 6)
     expected = layer(x)
     adder_conv.fast_kernels.cache_clear()
-    for name in ("adder_kernels", "adder_tiles"):
+    for name in ("adder_kernels", "adder_tiles", "llvm_vectors"):
         monkeypatch.delitem(sys.modules, f"lwcourse.layers.{name}")
         monkeypatch.delattr(sys.modules["lwcourse.layers"], name)
     monkeypatch.setitem(sys.modules, "numba", None)
