@@ -230,6 +230,13 @@ def test_tools_of_the_course_take_the_layer():
     assert torch.equal(convolution[0].weight, network[0].weight)
 
 
+@BOTH
+def test_additions_are_counted_once(path, choose):
+    choose(path)
+    counted = lw.profile(AdderConv2d(3, 4, 3, padding=1), (3, 5, 6))
+    assert (counted.adds, counted.macs) == (2 * 30 * 4 * 27, 0)
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     ((0, 4, 3), "in_channels must be at least 1, got 0"),
     ((3, 0, 3), "out_channels must be at least 1, got 0"),
