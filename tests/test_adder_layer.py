@@ -230,6 +230,13 @@ def test_tools_of_the_course_take_the_layer():
     assert torch.equal(convolution[0].weight, network[0].weight)
 
 
+@BOTH
+def test_additions_are_counted_once(path, choose):
+    choose(path)
+    counted = lw.profile(AdderConv2d(3, 4, 3, padding=1), (3, 5, 6))
+    assert (counted.adds, counted.macs) == (2 * 30 * 4 * 27, 0)
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     ((0, 4, 3), "in_channels must be at least 1, got 0"),
     ((3, 0, 3), "out_channels must be at least 1, got 0"),
@@ -257,7 +264,7 @@ def test_without_numba_the_layer_says_so_once_and_gives_the_same(monkeypatch, re
     layer, x = AdderConv2d(3, 4, 3), torch.randn(1, 3, 6, 6)
     expected = layer(x)
     adder_conv.fast_kernels.cache_clear()
-    for name in ("adder_kernels", "adder_tiles"):
+    for name in ("adder_kernels", "adder_tiles", "llvm_vectors"):
         monkeypatch.delitem(sys.modules, f"lwcourse.layers.{name}")
         monkeypatch.delattr(sys.modules["lwcourse.layers"], name)
     monkeypatch.setitem(sys.modules, "numba", None)

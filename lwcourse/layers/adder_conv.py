@@ -7,6 +7,9 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lwcourse.layers import adder_chunks
+from lwcourse.layers.adder_chunks import Pair, memory_format
+
 
 class AdderConv2d(nn.Module):
     """Compare each patch with each kernel by their L1 distance: output = -sum |x - w| over the patch (sec. 3.1).
@@ -18,9 +21,8 @@ class AdderConv2d(nn.Module):
     Weights start as N(0, 1), biases as U(0, 1), as in the official code; `eta` is its learning-rate factor.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
-                 stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0, *,
-                 bias: bool = False, eta: float = 0.2):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair = 1,
+                 padding: int | Pair = 0, *, bias: bool = False, eta: float = 0.2):
         super().__init__()
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
             if value < 1:
@@ -46,7 +48,7 @@ class AdderConv2d(nn.Module):
         return adder_conv2d(x, self.weight, self.bias, self.stride, self.padding, self.eta)
 
 
-def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
+def _pair(name: str, value: int | Pair, least: int) -> Pair:
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or any(not isinstance(side, int) or side < least for side in pair):
         raise ValueError(f"{name} must be an integer of at least {least}, or two of them; got {value!r}")
@@ -54,8 +56,8 @@ def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int
 
 
 @torch.fx.wrap
-def adder_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: tuple[int, int] = (1, 1),
-                 padding: tuple[int, int] = (0, 0), eta: float = 0.2) -> Tensor:
+def adder_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = (1, 1),
+                 padding: Pair = (0, 0), eta: float = 0.2) -> Tensor:
     """-sum |x - w| over the patches of `x` (N, C, H, W), for each kernel of `weight` (O, C, k_h, k_w).
 
     With g the gradient of the output, that of the weight is sum g * (x - w) over all positions (sec. 3.2, full
@@ -67,13 +69,16 @@ def adder_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: 
         output = _plain(x, weight, stride, padding)
     else:
         _check(x, weight, padding)
+        if weight.shape[2:] == (1, 1) and padding == (0, 0) and stride != (1, 1):  # most pixels have no reader
+            x = x[:, :, ::stride[0], ::stride[1]].contiguous(memory_format=memory_format(x))
+            stride = (1, 1)
         dtype = torch.promote_types(x.dtype, weight.dtype)
         wide = torch.promote_types(dtype, torch.float32)
         output = _AdderConv2d.apply(x.to(wide), weight.to(wide), stride, padding, eta).to(dtype)
     return output if bias is None else output + bias[:, None, None]
 
 
-def _check(x: Tensor, weight: Tensor, padding: tuple[int, int]) -> None:
+def _check(x: Tensor, weight: Tensor, padding: Pair) -> None:
     if x.dim() != 4 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"the input must be (N, {weight.shape[1]}, H, W), got shape {tuple(x.shape)}")
     sides = [side + 2 * more for side, more in zip(x.shape[2:], padding, strict=True)]
@@ -82,7 +87,7 @@ def _check(x: Tensor, weight: Tensor, padding: tuple[int, int]) -> None:
                          f"which is {sides[0]} x {sides[1]}")
 
 
-def _plain(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+def _plain(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """The forward pass in operators of ONNX, a place of the kernel at a time: memory as of one 1x1 kernel."""
     x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     height, width = weight.shape[2:]
@@ -96,9 +101,10 @@ def _plain(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[in
 
 
 class _AdderConv2d(torch.autograd.Function):
+    """The output, and in its backward pass the gradients that the paper puts in the place of its derivative."""
+
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int],
-                eta: float) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, eta: float) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding, ctx.eta = stride, padding, eta
         return _implementation(x).distances(x, weight, stride, padding)
@@ -122,7 +128,6 @@ class _AdderConv2d(torch.autograd.Function):
 
 def _implementation(x: Tensor):
     """What computes the two sums: kernels for the CPU where numba is installed, else operators of PyTorch."""
-    from lwcourse.layers import adder_chunks
     return (fast_kernels() if x.device.type == "cpu" else None) or adder_chunks
 
 
@@ -132,7 +137,7 @@ def fast_kernels():
     try:
         from lwcourse.layers import adder_kernels
     except ImportError as error:
-        warnings.warn(f"adder layers run on PyTorch's operators ({error}); with numba they are about 20 times as fast: "
+        warnings.warn(f"adder layers run on PyTorch's operators ({error}); with numba they are ten times as fast: "
                       "pip install 'lwcourse[fast]'", stacklevel=2)
         return None
     return adder_kernels

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lwcourse.layers.adder_chunks import Pair, memory_format, output_sides
-from lwcourse.layers.adder_tiles import TILE, VECTOR, distance_tiles, slope_tiles
+from lwcourse.layers.adder_tiles import TILE, distance_tiles, slope_tiles
+from lwcourse.layers.llvm_vectors import VECTOR
 
 TERMS = 2**23  # |x - w| that a thread takes at a time, a third of a millisecond: a call of a loop costs 1 % of that
 
