@@ -35,7 +35,7 @@ clean:
 
 # A stamp is newer than pyproject.toml once what that file asks for is installed. `dev` holds all of `course`.
 $(VENV)/course.stamp: pyproject.toml | $(VENV)/bin/python
-	$(RUN) pip install -e ".[course]"
+	$(RUN) pip install -e ".[course,fast]"
 	@touch "$@"
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
