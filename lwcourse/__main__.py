@@ -8,7 +8,7 @@ import torch
 from packaging.requirements import Requirement
 
 import lwcourse as lw
-from lwcourse.registry import ModelCard
+from lwcourse.registry import ModelCard, alias_words
 from lwcourse.tables import counted, text_table
 
 
@@ -25,7 +25,7 @@ def list_networks(args: argparse.Namespace) -> int:
     rows = [("network", "aliases", "chapter", "paper", "params (M)", "MACs (M)", "published top-1 (%)")]
     for name in lw.list_models(args.family):
         card = lw.model_card(name)
-        rows.append((name, ", ".join(card.aliases), card.chapter, f"{card.arxiv} ({card.year})",
+        rows.append((name, ", ".join(alias_words(card)), card.chapter, f"{card.arxiv} ({card.year})",
                      millions(card.counted_params), millions(card.counted_macs, 1), plain(card.published_top1)))
     print(text_table(rows, left=4))
     return 0
@@ -33,7 +33,7 @@ def list_networks(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     card = lw.model_card(args.name)
-    print(" = ".join([card.name, *card.aliases]), f"{card.paper} ({card.year})", card.url, sep="\n")
+    print(" = ".join([card.name, *alias_words(card)]), f"{card.paper} ({card.year})", card.url, sep="\n")
     print(f"chapter {card.chapter}; equal to {card.reference}; published figures: {card.table}\n")
     print(card_table(card))
     return 0

@@ -1,7 +1,8 @@
 """Names, cards and factories of every network in the course."""
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from types import MappingProxyType
 
 from torch import nn
@@ -32,7 +33,8 @@ class ModelCard:
     Figures are for the factory's default arguments at `input_size` (C, H, W).
     Published accuracy is ImageNet-1k top-1 in per cent, as printed in `table`; it is never ours.
     `chapter` is the number of the notebook that teaches the network, `smallest` the side in pixels of the
-    smallest image that it takes.
+    smallest image that it takes, `widths` the only channel multipliers that the network has, when it does not
+    take any. `aliases` maps each other name to the arguments that it presets, mostly none.
     """
     family: str
     paper: str
@@ -49,10 +51,11 @@ class ModelCard:
     counted_adds: int = 0
     input_size: tuple[int, int, int] = (3, 224, 224)
     smallest: int = 32
+    widths: tuple[float, ...] = ()
     note: str = ""
     variants: tuple[Variant, ...] = ()
     name: str = field(default="", compare=False)
-    aliases: tuple[str, ...] = field(default=(), compare=False)
+    aliases: Mapping[str, Mapping[str, object]] = field(default_factory=dict, compare=False)
 
     @property
     def url(self) -> str:
@@ -60,23 +63,31 @@ class ModelCard:
 
 
 _factories: dict[str, Callable[..., nn.Module]] = {}
+_presets: dict[str, Callable[..., nn.Module]] = {}  # factories of the aliases that preset arguments
 _cards: dict[str, ModelCard] = {}
 _aliases: dict[str, str] = {}
 
 
-def register(card: ModelCard, *, aliases: tuple[str, ...] = ()) -> Callable:
+def register(card: ModelCard, *, aliases: Sequence[str] | Mapping[str, Mapping[str, object]] = ()) -> Callable:
     """Decorator that files a factory under its own name, with its card.
 
-    Raises ValueError when the name or an alias is taken already.
+    `aliases` are further names; a mapping gives each the keyword arguments that it presets, as in
+    `{"shufflenetv1": {"width": 2.0, "groups": 3}}`. Raises ValueError when the name or an alias is taken already.
     """
+    presets = dict(aliases) if isinstance(aliases, Mapping) else {alias: {} for alias in aliases}
+
     def decorate(factory: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         name = factory.__name__
-        for label in (name, *aliases):
+        for label in (name, *presets):
             if label in _factories or label in _aliases:
                 raise ValueError(f"the name {label!r} is registered already, for {_aliases.get(label, label)!r}")
         _factories[name] = factory
-        _cards[name] = replace(card, name=name, aliases=aliases)
-        _aliases.update(dict.fromkeys(aliases, name))
+        _cards[name] = replace(card, name=name, aliases=presets)
+        for alias, arguments in presets.items():
+            _aliases[alias] = name
+            if arguments:
+                _presets[alias] = partial(factory, **arguments)
+                _presets[alias].__name__, _presets[alias].__doc__ = alias, factory.__doc__
         return factory
     return decorate
 
@@ -84,6 +95,12 @@ def register(card: ModelCard, *, aliases: tuple[str, ...] = ()) -> Callable:
 def aliases() -> Mapping[str, str]:
     """The other names that networks answer to, e.g. those of light_cnns: `{"mbv2": "mobilenet_v2", ...}`."""
     return MappingProxyType(_aliases)
+
+
+def alias_words(card: ModelCard) -> list[str]:
+    """A card's aliases for people to read: "mbv2", or "shufflenetv1 (width=2.0, groups=3)"."""
+    return [f"{alias} ({', '.join(f'{key}={value}' for key, value in arguments.items())})" if arguments else alias
+            for alias, arguments in card.aliases.items()]
 
 
 def resolve(name: str) -> str:
@@ -100,8 +117,8 @@ def resolve(name: str) -> str:
 
 
 def factory(name: str) -> Callable[..., nn.Module]:
-    """The function that builds a network, by name or alias."""
-    return _factories[resolve(name)]
+    """The function that builds a network, by name or alias; an alias may preset some of its arguments."""
+    return _presets[name] if name in _presets else _factories[resolve(name)]
 
 
 def list_models(family: str | None = None) -> list[str]:
@@ -121,12 +138,12 @@ def list_models(family: str | None = None) -> list[str]:
 def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **options) -> nn.Module:
     """Build a network by name or alias, untrained, in training mode.
 
-    `options` are the factory's own keyword arguments, such as `width`; an unknown one
-    raises TypeError, an unknown name ValueError.
+    `options` are the factory's own keyword arguments, such as `width`, and win over those that an alias
+    presets; an unknown one raises TypeError, an unknown name ValueError.
     """
     return factory(name)(num_classes, in_channels, **options)
 
 
 def model_card(name: str) -> ModelCard:
-    """The card of a network, by name or alias."""
+    """The card of a network, by name or alias; its figures never include what an alias presets."""
     return _cards[resolve(name)]

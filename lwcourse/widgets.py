@@ -146,7 +146,7 @@ def _compare_row(label: str, value: float, reference: float,
 
 
 class WidthExplorer(Explorer):
-    """Chapter 2: the width multiplier and the image size, on the networks that have a width."""
+    """Chapter 2: the width multiplier and the image size, on the networks that take any width."""
 
     CURVE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
@@ -154,7 +154,7 @@ class WidthExplorer(Explorer):
                  resolution: int = 224):
         names = [resolve(other) for other in names] if names else widths_of()
         name = resolve(name)
-        if name not in names or "width" not in signature(factory(name)).parameters:
+        if name not in names or name not in widths_of():
             raise ValueError(f"{name!r} has no width to explore; these have: {', '.join(names)}")
         super().__init__({
             "name": dropdown("network", names, name),
@@ -191,8 +191,9 @@ def _claim(table: str, claim: tuple | None, width: float, resolution: int, full:
 
 
 def widths_of() -> list[str]:
-    """The networks whose factory has a `width`."""
-    return [name for name in list_models() if "width" in signature(factory(name)).parameters]
+    """The networks whose factory has a `width` that may be any positive number."""
+    return [name for name in list_models()
+            if "width" in signature(factory(name)).parameters and not model_card(name).widths]
 
 
 @cache

@@ -202,8 +202,11 @@ def test_the_card_names_a_reference_that_is_tested(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_aliases_build_the_same_network(name):
-    for alias in lw.model_card(name).aliases:
-        assert getattr(lw, alias) is factory(name)
+    for alias, arguments in lw.model_card(name).aliases.items():
+        assert getattr(lw, alias) is factory(alias) and (arguments or factory(alias) is factory(name))
+        built, expected = (lw.create_model(alias, 10).state_dict(), lw.create_model(name, 10, **arguments).state_dict())
+        assert [(key, value.shape) for key, value in built.items()] == [
+            (key, value.shape) for key, value in expected.items()]
 
 
 @pytest.mark.parametrize("name", NAMES)

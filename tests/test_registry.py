@@ -1,10 +1,15 @@
 """Names, cards and the package's front door."""
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
+from torch import nn
 
 import lwcourse as lw
+from lwcourse import registry
+from lwcourse.__main__ import main
+from lwcourse.authoring.readme import networks_table
 from lwcourse.registry import ModelCard, register
 
 
@@ -54,6 +59,50 @@ def test_names_of_light_cnns_import():
         "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"]
     with pytest.raises(ImportError):
         from lwcourse import no_such_network  # noqa: F401
+
+
+@pytest.fixture
+def preset(monkeypatch):
+    """A network `tiny` whose alias `tiny2` presets two arguments, and whose alias `tiny1` presets none."""
+    for name in ("_factories", "_presets", "_cards", "_aliases"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+
+    def tiny(num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0, groups: int = 1) -> nn.Module:
+        """A convolution."""
+        return nn.Conv2d(in_channels, int(num_classes * width), 1, groups=groups)
+    register(lw.model_card("mobilenet_v2"), aliases={"tiny2": {"width": 2.0, "groups": 3}, "tiny1": {}})(tiny)
+    yield tiny
+    for name in ("tiny", "tiny1", "tiny2"):  # lwcourse remembers names that were used
+        vars(lw).pop(name, None)
+
+
+def test_an_alias_may_preset_arguments(preset):
+    assert lw.tiny1 is preset and lw.tiny is preset
+    for built in (lw.create_model("tiny2", 6), lw.tiny2(6), lw.tiny2(num_classes=6, in_channels=3)):
+        assert (built.out_channels, built.groups) == (12, 3)
+    assert lw.create_model("tiny2", 6, 9).in_channels == 9
+    assert lw.tiny2 is lw.registry.factory("tiny2") and lw.tiny2.__name__ == "tiny2" and "conv" in lw.tiny2.__doc__
+    defaults = {key: option.default for key, option in signature(lw.tiny2).parameters.items()}
+    assert defaults == {"num_classes": 1000, "in_channels": 3, "width": 2.0, "groups": 3}
+
+
+def test_the_callers_arguments_win_over_an_alias(preset):
+    built = lw.create_model("tiny2", 6, groups=1)
+    assert (built.out_channels, built.groups) == (12, 1)
+    assert lw.tiny2(6, width=1.0).out_channels == 6
+    assert lw.create_model("tiny2", 6).groups == 3  # that call left nothing behind
+
+
+def test_an_alias_with_presets_reads_as_one(preset, capsys, tmp_path):
+    card = lw.model_card("tiny2")
+    assert card == lw.model_card("tiny") and card.name == "tiny" and list(card.aliases) == ["tiny2", "tiny1"]
+    assert registry.aliases()["tiny2"] == registry.aliases()["tiny1"] == "tiny"
+    assert "tiny2" not in lw.list_models() and {"tiny", "tiny2"} <= set(dir(lw))
+    assert main(["show", "tiny2"]) == 0
+    assert capsys.readouterr().out.startswith("tiny = tiny2 (width=2.0, groups=3) = tiny1\n")
+    assert main(["list"]) == 0
+    assert "tiny2 (width=2.0, groups=3), tiny1" in capsys.readouterr().out
+    assert "| `tiny`, `tiny2 (width=2.0, groups=3)`, `tiny1` |" in networks_table(tmp_path)
 
 
 def test_everything_in_the_public_list_exists():

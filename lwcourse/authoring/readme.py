@@ -5,7 +5,7 @@ from pathlib import Path
 from lwcourse.authoring.address import badge, read_address
 from lwcourse.authoring.files import read_notebook, write_if_changed
 from lwcourse.drawings import CHAPTERS
-from lwcourse.registry import list_models, model_card
+from lwcourse.registry import alias_words, list_models, model_card
 
 TITLE = re.compile(r"^# (\d\d) · (.+?)\s*$", re.MULTILINE)
 CARD = ("Reading", "Exercises", "Run time", "Before this")
@@ -52,7 +52,7 @@ def networks_table(root: Path) -> str:
         top1 = "not given" if card.published_top1 is None else f"{card.published_top1:.1f}"
         chapter = chapters.get(card.chapter)
         link = f"[{card.chapter}](notebooks/{chapter.name})" if chapter else card.chapter
-        name = ", ".join(f"`{one}`" for one in (card.name, *card.aliases))
+        name = ", ".join(f"`{one}`" for one in (card.name, *alias_words(card)))
         lines.append(f"| {name} | [{card.paper}]({card.url}), {card.year} | {card.counted_params / 1e6:.2f} | "
                      f"{card.counted_macs / 1e6:.1f} | {top1} | {link} |")
     return "\n".join(lines)
