@@ -49,11 +49,12 @@ def networks_table(root: Path) -> str:
     lines = ["| network | paper | parameters (M) | MACs (M) | published top-1, or mIoU (%) | chapter |",
              "|---|---|--:|--:|--:|---|"]
     for card in sorted(map(model_card, list_models()), key=lambda card: (card.chapter, card.year, card.name)):
+        accuracy = accuracy_words(card, "not given")
         chapter = chapters.get(card.chapter)
         link = f"[{card.chapter}](notebooks/{chapter.name})" if chapter else card.chapter
         name = ", ".join(f"`{one}`" for one in (card.name, *alias_words(card)))
         lines.append(f"| {name} | [{card.paper}]({card.url}), {card.year} | {card.counted_params / 1e6:.2f} | "
-                     f"{card.counted_macs / 1e6:.1f} | {accuracy_words(card, "not given")} | {link} |")
+                     f"{card.counted_macs / 1e6:.1f} | {accuracy} | {link} |")
     return "\n".join(lines)
 
 

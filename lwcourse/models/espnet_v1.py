@@ -163,14 +163,15 @@ def cut(x: Tensor, like: Tensor) -> Tensor:
     return x[..., :like.shape[2], :like.shape[3]]
 
 
-NOT_PUBLISHED = "No figures are published for this variant."
+NOT_PUBLISHED = "No published figures of this variant could be checked."
 
 
 @register(ModelCard(
     family="ESPNet", paper="ESPNet: Efficient Spatial Pyramid of Dilated Convolutions for Semantic Segmentation",
-    arxiv="1803.06815", year=2018, chapter="07", task="segmentation", table="none: figures of the encoder alone "
-    "could not be checked", reference="official code, before the logits are enlarged", input_size=(3, 512, 1024),
-    smallest=8, counted_params=349_449, counted_macs=3_470_155_776,
+    arxiv="1803.06815", year=2018, chapter="07", task="segmentation",
+    table="none: figures of the encoder alone could not be checked",
+    reference="official code, before the logits are enlarged", input_size=(3, 512, 1024), smallest=8,
+    counted_params=349_449, counted_macs=3_470_155_776,
     note="The published figures are those of the full network, espnet_v1.",
     variants=(
         Variant(arguments={"q": 5}, counted_params=252_297, counted_macs=2_683_723_776, note=NOT_PUBLISHED),
@@ -184,9 +185,10 @@ def espnet_c(num_classes: int = 20, in_channels: int = 3, *, p: int = 2, q: int 
 
 @register(ModelCard(
     family="ESPNet", paper="ESPNet: Efficient Spatial Pyramid of Dilated Convolutions for Semantic Segmentation",
-    arxiv="1803.06815", year=2018, chapter="07", task="segmentation", table="README of the official "
-    "repository, test set of Cityscapes; parameters as Park et al. (1812.04920) cite them", reference="official code", published_params_m=0.364, published_miou=60.3,
-    input_size=(3, 512, 1024), smallest=8, counted_params=364_569, counted_macs=4_709_441_536,
+    arxiv="1803.06815", year=2018, chapter="07", task="segmentation",
+    table="README of the official repository, test set of Cityscapes; parameters as Park et al. (1812.04920) cite them",
+    reference="official code", published_params_m=0.364, published_miou=60.3, input_size=(3, 512, 1024), smallest=8,
+    counted_params=364_569, counted_macs=4_709_441_536,
     note="0.36457 M parameters are printed as 0.364 M; the authors give no MACs.",
     variants=(
         Variant(arguments={"q": 5}, counted_params=267_417, counted_macs=3_923_009_536, note=NOT_PUBLISHED),
@@ -196,5 +198,5 @@ def espnet_c(num_classes: int = 20, in_channels: int = 3, *, p: int = 2, q: int 
     )), aliases={"espnetv1": {"q": 3}})
 def espnet_v1(num_classes: int = 20, in_channels: int = 3, *, p: int = 2, q: int = 8, hierarchical: bool = True,
               image_skip: bool = False) -> ESPNet:
-    """ESPNet with its decoder, untrained; the published network has p=2, q=8. 20 classes: Cityscapes' 19, background."""
+    """ESPNet with its decoder, untrained; published with p=2, q=8. 20 classes: Cityscapes' 19 and background."""
     return ESPNet(num_classes, in_channels, p=p, q=q, hierarchical=hierarchical, image_skip=image_skip)

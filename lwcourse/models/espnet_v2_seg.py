@@ -173,7 +173,7 @@ class ESPNetV2EdgeNets(ESPNetV2Levels):
         return enlarge(self.pyramid1(self.norm1(self.skip1(level1) + y)), like=x)
 
 
-NOT_PUBLISHED = "No figures are published for this variant."
+NOT_PUBLISHED = "No published figures of this variant could be checked."
 
 
 @register(ModelCard(
