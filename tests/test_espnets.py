@@ -153,8 +153,8 @@ def test_first_decoder_of_espnet_v2_trains_two_heads_of_the_labels_size():
 def test_no_window_of_the_efficient_pyramid_is_below_five_pixels():
     sizes = []
     pyramid = EfficientPyramid(8, 4, 6).eval()
-    for filter in pyramid.filters:
-        filter.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[2:])))
+    for branch in pyramid.filters:
+        branch.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[2:])))
     assert pyramid(torch.randn(1, 8, 7, 20)).shape == (1, 6, 7, 20)
     assert sizes == [(14, 40), (11, 30), (7, 20), (5, 10), (5, 5)]
 

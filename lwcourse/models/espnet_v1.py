@@ -27,12 +27,12 @@ class Row(NamedTuple):
     stride: int
 
 
-LEVELS = (              # feature-map width in pixels for an image of 512 x 1024
+LEVELS = (               # feature-map width in pixels for an image of 512 x 1024
     Row( 16, stride=2),  # 1024 -> 512
-    Row( 64, stride=2),  # 512 -> 256
-    Row( 64, stride=1),  # 256 -> 256
-    Row(128, stride=2),  # 256 -> 128
-    Row(128, stride=1),  # 128 -> 128
+    Row( 64, stride=2),  #  512 -> 256
+    Row( 64, stride=1),  #  256 -> 256
+    Row(128, stride=2),  #  256 -> 128
+    Row(128, stride=1),  #  128 -> 128
 )
 
 

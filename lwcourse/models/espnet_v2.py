@@ -29,14 +29,14 @@ class Row(NamedTuple):
     image: bool = False         # a strided unit that sees the image
 
 
-STAGES = (                                             # feature-map side in pixels for a 224 x 224 image
+STAGES = (                                                      # feature-map side in pixels for a 224 x 224 image
     Row( 64, 1, stride=2, dilations=(1, 2, 3, 4), image=True),  # 112 -> 56
-    Row(128, 1, stride=2, dilations=(1, 2, 3, 4), image=True),  # 56 -> 28
-    Row(128, 3, stride=1, dilations=(1, 2, 3, 4)),              # 28 -> 28
-    Row(256, 1, stride=2, dilations=(1, 2, 3, 4), image=True),  # 28 -> 14
-    Row(256, 7, stride=1, dilations=(1, 1, 2, 3)),              # 14 -> 14
-    Row(512, 1, stride=2, dilations=(1, 1, 2, 3)),              # 14 -> 7
-    Row(512, 3, stride=1, dilations=(1, 1, 1, 2)),              # 7 -> 7
+    Row(128, 1, stride=2, dilations=(1, 2, 3, 4), image=True),  #  56 -> 28
+    Row(128, 3, stride=1, dilations=(1, 2, 3, 4)),              #  28 -> 28
+    Row(256, 1, stride=2, dilations=(1, 2, 3, 4), image=True),  #  28 -> 14
+    Row(256, 7, stride=1, dilations=(1, 1, 2, 3)),              #  14 -> 14
+    Row(512, 1, stride=2, dilations=(1, 1, 2, 3)),              #  14 ->  7
+    Row(512, 3, stride=1, dilations=(1, 1, 1, 2)),              #   7 ->  7
 )
 WIDTHS = (0.5, 1.0, 1.25, 1.5, 2.0)
 

@@ -53,9 +53,9 @@ class PoolingPyramid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps, small = [x], x
-        for filter in self.filters:
+        for branch in self.filters:
             small = self.halve(small)
-            maps.append(enlarge(filter(small), like=x))
+            maps.append(enlarge(branch(small), like=x))
         return self.project(torch.cat(maps, dim=1))
 
 
@@ -115,15 +115,15 @@ class EfficientPyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x, maps = self.project(x), []
         size = tuple(int(side) for side in x.shape[2:])
-        for scale, filter in zip(SCALES, self.filters, strict=True):
+        for scale, branch in zip(SCALES, self.filters, strict=True):
             scaled = tuple(max(5, ceil(side * scale)) for side in size)
             if scale > 1:
                 y = F.interpolate(x, scaled, mode="bilinear", align_corners=True)
-                maps.append(adaptive_average_pool(filter(y), size))
+                maps.append(adaptive_average_pool(branch(y), size))
             elif scale < 1:
-                maps.append(enlarge(filter(adaptive_average_pool(x, scaled)), like=x))
+                maps.append(enlarge(branch(adaptive_average_pool(x, scaled)), like=x))
             else:
-                maps.append(filter(x))
+                maps.append(branch(x))
         return self.norm(self.merge(self.mix(torch.cat(maps, dim=1))))
 
 

@@ -5,7 +5,8 @@ Lesson:  notebooks/07_espnet.ipynb
 Idea:    large and small branch share the first layers ("learning to downsample"); inverted residuals look at a
          32nd of the image for what is there, one sum with the maps at an eighth says where.
 Differs: the paper names neither the channels of the pooling pyramid nor the form of the auxiliary heads: GluonCV's.
-         Heads' dropout and bilinear enlarging with corner on corner are GluonCV's too. Initialisation: PyTorch's.
+         So are the heads' dropout, the bias of the fusion's projections (which their BatchNorm cancels), and
+         enlarging with corner pixels on corner pixels. Initialisation: PyTorch's.
 """
 from typing import NamedTuple
 
@@ -62,6 +63,7 @@ class Bottleneck(nn.Module):
 
 
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, corner pixels on corner pixels. Shape: (N, channels, h, w) -> (N, channels, *size)."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 

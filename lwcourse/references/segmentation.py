@@ -26,8 +26,8 @@ def fast_scnn(num_classes: int) -> nn.Module:
     network.stem.conv1.conv.padding = (1, 1)
     for separable in (network.stem.conv2, network.stem.conv3, network.head.conv1, network.head.conv2):
         separable.dw_conv.activate = False
-    filter = network.fusion.low_dw_conv.conv
-    filter.dilation = filter.padding = (4, 4)
+    fusing = network.fusion.low_dw_conv.conv
+    fusing.dilation = fusing.padding = (4, 4)
     return network
 
 
