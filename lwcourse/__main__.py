@@ -8,7 +8,7 @@ import torch
 from packaging.requirements import Requirement
 
 import lwcourse as lw
-from lwcourse.registry import ModelCard, alias_words
+from lwcourse.registry import ModelCard, accuracy_words, alias_words
 from lwcourse.tables import counted, text_table
 
 
@@ -22,11 +22,11 @@ def plain(value: float | None) -> str:
 
 
 def list_networks(args: argparse.Namespace) -> int:
-    rows = [("network", "aliases", "chapter", "paper", "params (M)", "MACs (M)", "published top-1 (%)")]
+    rows = [("network", "aliases", "chapter", "paper", "params (M)", "MACs (M)", "published top-1 or mIoU (%)")]
     for name in lw.list_models(args.family):
         card = lw.model_card(name)
         rows.append((name, ", ".join(alias_words(card)), card.chapter, f"{card.arxiv} ({card.year})",
-                     millions(card.counted_params), millions(card.counted_macs, 1), plain(card.published_top1)))
+                     millions(card.counted_params), millions(card.counted_macs, 1), accuracy_words(card, "-")))
     print(text_table(rows, left=4))
     return 0
 
@@ -41,13 +41,16 @@ def show(args: argparse.Namespace) -> int:
 
 def card_table(card: ModelCard) -> str:
     """Published and counted figures of every variant, and the notes that explain where they differ."""
-    rows = [("variant", "params (M): published", "counted", "MACs (M): published", "counted", "top-1 (%): published")]
+    dense = card.task == "segmentation"
+    rows = [("variant", "params (M): published", "counted", "MACs (M): published", "counted",
+             f"{'mIoU' if dense else 'top-1'} (%): published")]
     notes = []
     for figures in (card, *card.variants):
         arguments = getattr(figures, "arguments", {})
         label = ", ".join(f"{key}={value}" for key, value in arguments.items()) or "default"
         rows.append((label, plain(figures.published_params_m), millions(figures.counted_params),
-                     plain(figures.published_macs_m), millions(figures.counted_macs), plain(figures.published_top1)))
+                     plain(figures.published_macs_m), millions(figures.counted_macs),
+                     plain(figures.published_miou if dense else figures.published_top1)))
         if figures.note:
             notes.append(f"{label}: {figures.note}")
     return "\n".join([text_table(rows), *notes])

@@ -22,8 +22,8 @@ def same_weights(name: str) -> tuple[nn.Module, nn.Module, str]:
         raise ValueError(f"{name} has no package to race with, only stored outputs of the official code")
     reference = REFERENCES[lw.model_card(name).name][0]
     torch.manual_seed(0)
-    theirs = reference.build(1000)
-    ours = lw.create_model(name, **reference.arguments)
+    theirs = reference.build(reference.classes[0])
+    ours = lw.create_model(name, reference.classes[0], **reference.arguments)
     lw.transfer_weights(theirs, ours, torch.randn(1, *lw.model_card(name).input_size))
     return ours.eval(), theirs.eval(), reference.label
 

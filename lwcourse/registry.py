@@ -12,7 +12,7 @@ from torch import nn
 class Variant:
     """Figures of one further configuration of a network, e.g. `{"width": 0.5}`.
 
-    `published_*` are the paper's, in millions and per cent, None where it is silent;
+    `published_*` are the paper's, in millions and per cent, None where it is silent, or where the task is another;
     `counted_*` are exact, counted by `lwcourse.profile`, and tested; `counted_adds` are the additions of
     layers that do not multiply, such as AdderNet's.
     """
@@ -20,6 +20,7 @@ class Variant:
     published_params_m: float | None = None
     published_macs_m: float | None = None
     published_top1: float | None = None
+    published_miou: float | None = None
     counted_params: int
     counted_macs: int
     counted_adds: int = 0
@@ -31,7 +32,9 @@ class ModelCard:
     """What the literature says of a network beside what our code counts.
 
     Figures are for the factory's default arguments at `input_size` (C, H, W).
-    Published accuracy is ImageNet-1k top-1 in per cent, as printed in `table`; it is never ours.
+    `task` is "classification", for logits (N, classes), or "segmentation", for logits (N, classes, H, W) of every
+    pixel. Published accuracy is ImageNet-1k top-1 in per cent, or for segmentation the mean intersection over union
+    (mIoU) in per cent on the data that `table` names; it stands in `table` as printed, and is never ours.
     `chapter` is the number of the notebook that teaches the network, `smallest` the side in pixels of the
     smallest image that it takes, `widths` the only channel multipliers that the network has, when it does not
     take any. `aliases` maps each other name to the arguments that it presets, mostly none.
@@ -46,9 +49,11 @@ class ModelCard:
     published_params_m: float | None = None
     published_macs_m: float | None = None
     published_top1: float | None = None
+    published_miou: float | None = None
     counted_params: int
     counted_macs: int
     counted_adds: int = 0
+    task: str = "classification"
     input_size: tuple[int, int, int] = (3, 224, 224)
     smallest: int = 32
     widths: tuple[float, ...] = ()
@@ -103,6 +108,13 @@ def alias_words(card: ModelCard) -> list[str]:
             for alias, arguments in card.aliases.items()]
 
 
+def accuracy_words(figures: ModelCard | Variant, missing: str) -> str:
+    """Published accuracy for people to read: "72.0" is a top-1, "60.3 mIoU" says what it is."""
+    if figures.published_miou is not None:
+        return f"{figures.published_miou:.1f} mIoU"
+    return missing if figures.published_top1 is None else f"{figures.published_top1:.1f}"
+
+
 def resolve(name: str) -> str:
     """The registered name for a name or alias. Raises ValueError, with close matches, when there is none."""
     if not isinstance(name, str):
@@ -135,13 +147,15 @@ def list_models(family: str | None = None) -> list[str]:
     return names
 
 
-def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **options) -> nn.Module:
+def create_model(name: str, num_classes: int | None = None, in_channels: int = 3, **options) -> nn.Module:
     """Build a network by name or alias, untrained, in training mode.
 
+    `num_classes` is by default the factory's: 1000, ImageNet's, or those that a segmentation network was made for.
     `options` are the factory's own keyword arguments, such as `width`, and win over those that an alias
     presets; an unknown one raises TypeError, an unknown name ValueError.
     """
-    return factory(name)(num_classes, in_channels, **options)
+    classes = () if num_classes is None else (num_classes,)
+    return factory(name)(*classes, in_channels=in_channels, **options)
 
 
 def model_card(name: str) -> ModelCard:

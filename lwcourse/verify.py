@@ -60,8 +60,12 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def reference_errors(name: str, reference: Reference, num_classes: int = 1000) -> dict[torch.dtype, float]:
-    """Relative error of our logits with the weights of `reference`, in float32 and in float64."""
+def reference_errors(name: str, reference: Reference, num_classes: int | None = None) -> dict[torch.dtype, float]:
+    """Relative error of our logits with the weights of `reference`, in float32 and in float64.
+
+    `num_classes` is by default the first of `reference.classes`.
+    """
+    num_classes = num_classes or reference.classes[0]
     torch.manual_seed(0)
     theirs = reference.build(num_classes).eval()
     randomise_statistics(theirs)

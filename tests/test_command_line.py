@@ -28,6 +28,16 @@ def test_show_sets_published_beside_counted(capsys):
     assert row.split() == ["width=0.75", "2", "2.04", "44", "43.40", "65.4"]
 
 
+def test_show_and_list_say_what_kind_of_accuracy_is_published(capsys):
+    _, out, _ = run(capsys, "show", "espnet_v1")
+    rows = [line for line in out.splitlines() if line.startswith(("variant", "default"))]
+    assert rows[0].endswith("mIoU (%): published") and rows[1].split()[-1] == "60.3" and "Cityscapes" in out
+    _, out, _ = run(capsys, "show", "mbv2")
+    assert "top-1 (%): published" in out and "mIoU" not in out
+    _, out, _ = run(capsys, "list", "--family", "ESPNet")
+    assert next(line for line in out.splitlines() if line.startswith("espnet_v1")).endswith("60.3 mIoU")
+
+
 def test_profile_takes_size_and_width(capsys):
     code, out, _ = run(capsys, "profile", "mobilenet_v1", "--width", "0.25", "--input-size", "1", "64", "96")
     counted = lw.profile(lw.create_model("mobilenet_v1", 1000, 1, width=0.25), (1, 64, 96))

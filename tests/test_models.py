@@ -45,6 +45,11 @@ def images(name: str, count: int, dtype: torch.dtype = torch.float32, least: int
     return torch.randn(count, lw.model_card(name).input_size[0], side(name, least), side(name, least), dtype=dtype)
 
 
+def logits_shape(name: str, x: torch.Tensor, classes: int) -> tuple[int, ...]:
+    """What the network makes of images: a row of logits for each, or a map of such rows."""
+    return (len(x), classes, *x.shape[2:]) if lw.model_card(name).task == "segmentation" else (len(x), classes)
+
+
 @pytest.mark.parametrize(("name", "arguments", "figures"), EVERY_VARIANT)
 def test_counts_are_exactly_those_of_the_card(name, arguments, figures):
     counted = lw.profile(lw.create_model(name, **arguments), lw.model_card(name).input_size)
@@ -100,10 +105,10 @@ def width(value) -> int:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("more", [(0, 0), (11, 37)], ids=["even", "odd"])
-def test_output_is_one_row_of_logits_per_image(name, more):
-    size = (side(name) + more[0], side(name) + more[1])
+def test_output_is_one_row_of_logits_per_image_or_pixel(name, more):
+    x = torch.randn(3, 1, side(name) + more[0], side(name) + more[1])
     with torch.no_grad():
-        assert build(name, num_classes=7, in_channels=1)(torch.randn(3, 1, *size)).shape == (3, 7)
+        assert build(name, num_classes=7, in_channels=1)(x).shape == logits_shape(name, x, 7)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,9 +119,10 @@ def test_every_parameter_gets_a_gradient(name):
     for module in network.modules():
         if isinstance(module, StochasticDepth):  # nor does one that is dropped for all four images
             module.rate = 0.0
-    output = network(images(name, 4, least=80))  # at 64 the last map may be one pixel, alone in its softmax
+    x = images(name, 4, least=80)  # at 64 the last map may be one pixel, alone in its softmax
+    output = network(x)
     for logits in (output.logits, *output.auxiliary) if isinstance(output, TrainingOutput) else (output,):
-        assert logits.shape == (4, 10)
+        assert logits.shape == logits_shape(name, x, 10)
         logits.square().sum().backward(retain_graph=True)
     without = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
@@ -176,17 +182,17 @@ def test_channels_last_gives_the_same_output(name):
 
 
 def reference_id(case) -> str:
-    name, reference = case
-    return "-".join([name, *map(str, reference.arguments.values()), reference.label.replace(" ", "_")])
+    name, reference, classes = case
+    return "-".join([name, *map(str, reference.arguments.values()), reference.label.replace(" ", "_"), str(classes)])
 
 
-CASES = [(name, reference) for name, references in REFERENCES.items() for reference in references]
+CASES = [(name, reference, classes) for name, references in REFERENCES.items() for reference in references
+         for classes in reference.classes]
 
 
-@pytest.mark.parametrize("num_classes", [1000, 10])
 @pytest.mark.parametrize("case", CASES, ids=reference_id)
-def test_logits_equal_the_reference(case: tuple[str, Reference], num_classes):
-    errors = reference_errors(*case, num_classes)
+def test_logits_equal_the_reference(case: tuple[str, Reference, int]):
+    errors = reference_errors(*case)
     assert all(error < TOLERANCE[dtype] for dtype, error in errors.items()), errors
 
 
@@ -203,6 +209,14 @@ def test_every_network_has_a_reference():
 def test_the_card_names_a_reference_that_is_tested(name):
     labels = [reference.label for reference in REFERENCES.get(name, ())]
     assert lw.model_card(name).reference in labels or (name in GOLDEN and "official" in lw.model_card(name).reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_accuracy_is_that_of_the_task(name):
+    card = lw.model_card(name)
+    assert card.task in ("classification", "segmentation")
+    for figures in (card, *card.variants):
+        assert (figures.published_top1 if card.task == "segmentation" else figures.published_miou) is None
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -100,6 +100,8 @@ def test_tables_come_from_cells_and_cards(course):
     row = next(line for line in text.splitlines() if line.startswith("| `mobilenet_v2`"))
     assert row.count("|") == 7 and "`mbv2`" in row and f"[{card.paper}]({card.url}), 2018" in row
     assert "| 3.50 | 300.8 | 72.0 | [02](notebooks/02_mobilenets.ipynb) |" in row
+    row = next(line for line in text.splitlines() if line.startswith("| `espnet_v1`"))
+    assert "`espnetv1 (q=3)`" in row and "| 60.3 mIoU |" in row
     assert text.startswith("# Course\n") and "old" not in text and "\nbetween\n" in text and text.endswith("\nend\n")
 
 

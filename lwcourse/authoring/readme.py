@@ -5,7 +5,7 @@ from pathlib import Path
 from lwcourse.authoring.address import badge, read_address
 from lwcourse.authoring.files import read_notebook, write_if_changed
 from lwcourse.drawings import CHAPTERS
-from lwcourse.registry import alias_words, list_models, model_card
+from lwcourse.registry import accuracy_words, alias_words, list_models, model_card
 
 TITLE = re.compile(r"^# (\d\d) · (.+?)\s*$", re.MULTILINE)
 CARD = ("Reading", "Exercises", "Run time", "Before this")
@@ -44,17 +44,17 @@ def chapters_table(root: Path) -> str:
 
 
 def networks_table(root: Path) -> str:
-    """One row a network: what is published, and what is counted."""
+    """One row a network: what is published, and what is counted; networks that label pixels have an mIoU, said so."""
     chapters = {path.name[:2]: path for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
-    lines = ["| network | paper | parameters (M) | MACs (M) | published top-1 (%) | chapter |",
+    lines = ["| network | paper | parameters (M) | MACs (M) | published top-1, or mIoU (%) | chapter |",
              "|---|---|--:|--:|--:|---|"]
     for card in sorted(map(model_card, list_models()), key=lambda card: (card.chapter, card.year, card.name)):
-        top1 = "not given" if card.published_top1 is None else f"{card.published_top1:.1f}"
+        accuracy = accuracy_words(card, "not given")
         chapter = chapters.get(card.chapter)
         link = f"[{card.chapter}](notebooks/{chapter.name})" if chapter else card.chapter
         name = ", ".join(f"`{one}`" for one in (card.name, *alias_words(card)))
         lines.append(f"| {name} | [{card.paper}]({card.url}), {card.year} | {card.counted_params / 1e6:.2f} | "
-                     f"{card.counted_macs / 1e6:.1f} | {top1} | {link} |")
+                     f"{card.counted_macs / 1e6:.1f} | {accuracy} | {link} |")
     return "\n".join(lines)
 
 

@@ -1,10 +1,13 @@
 """Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
+from lwcourse.layers.adaptive_pool import adaptive_average_pool
 from lwcourse.layers.adder_conv import AdderConv2d
 from lwcourse.layers.auxiliary_pool import AuxiliaryPool
+from lwcourse.layers.bn_prelu import BNPReLU, ConvBNPReLU
 from lwcourse.layers.branches import Branches, tower
 from lwcourse.layers.channel_shuffle import ChannelShuffle
 from lwcourse.layers.conv_bn_act import ConvBNAct
 from lwcourse.layers.coordinate_attention import CoordinateAttention
+from lwcourse.layers.dilated_pyramid import DilatedPyramid
 from lwcourse.layers.efficient_channel_attention import EfficientChannelAttention, adaptive_kernel_size
 from lwcourse.layers.ghost_module import GhostModule
 from lwcourse.layers.inception_conv import InceptionConv
@@ -27,9 +30,9 @@ from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.triplet_attention import TripletAttention
 from lwcourse.layers.validate import check_images, check_options
 
-__all__ = ["AdderConv2d", "AuxiliaryPool", "Branches", "ChannelShuffle", "ConvBNAct", "CoordinateAttention",
-           "EfficientChannelAttention", "GhostModule", "InceptionConv", "LayerNorm2d", "LearnedGroupConv",
-           "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift", "ShuffleAttention", "SlimShuffleUnit",
-           "SplitAttention", "SqueezeExcitation", "StochasticDepth", "TrainingOutput", "TripletAttention",
-           "adaptive_kernel_size", "check_images", "check_options", "initialise", "initialise_fan_in",
-           "make_divisible", "recalibrate", "tower"]
+__all__ = ["AdderConv2d", "AuxiliaryPool", "BNPReLU", "Branches", "ChannelShuffle", "ConvBNAct", "ConvBNPReLU",
+           "CoordinateAttention", "DilatedPyramid", "EfficientChannelAttention", "GhostModule", "InceptionConv",
+           "LayerNorm2d", "LearnedGroupConv", "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift",
+           "ShuffleAttention", "SlimShuffleUnit", "SplitAttention", "SqueezeExcitation", "StochasticDepth",
+           "TrainingOutput", "TripletAttention", "adaptive_average_pool", "adaptive_kernel_size", "check_images",
+           "check_options", "initialise", "initialise_fan_in", "make_divisible", "recalibrate", "tower"]

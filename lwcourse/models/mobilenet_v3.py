@@ -72,14 +72,14 @@ class InvertedResidualSE(nn.Module):
     """Inverted residual with squeeze-and-excitation between filter and projection (Figure 4, sec. 5.3).
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
-    The gate squeezes to a quarter of `hidden` and stands after the activation.
+    The gate squeezes to a quarter of `hidden` and stands after the activation. `dilation` is the filter's.
     """
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int, kernel_size: int, stride: int, *,
-                 se: bool, act: Callable[..., nn.Module]):
+                 se: bool, act: Callable[..., nn.Module], dilation: int = 1):
         super().__init__()
         self.expand = ConvBNAct(in_channels, hidden, 1, act=act) if hidden != in_channels else nn.Identity()
-        self.depthwise = ConvBNAct(hidden, hidden, kernel_size, stride, groups=hidden, act=act)
+        self.depthwise = ConvBNAct(hidden, hidden, kernel_size, stride, dilation=dilation, groups=hidden, act=act)
         self.se = SqueezeExcitation(hidden, make_divisible(hidden / 4), nn.Hardsigmoid) if se else nn.Identity()
         self.project = ConvBNAct(hidden, out_channels, 1, act=None)
         self.has_shortcut = stride == 1 and in_channels == out_channels

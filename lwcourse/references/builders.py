@@ -10,13 +10,14 @@ class Reference(NamedTuple):
 
     `label` is package and name, as in "timm mobilenetv1_100". Where the package follows another convention
     than ours, `build` aligns it, and `note` says what it changed. `size` (height, width) is that of the
-    images on which the outputs are compared.
+    images on which the outputs are compared, `classes` holds the numbers of classes with which they are.
     """
     label: str
     arguments: dict
     build: Callable[[int], nn.Module]
     size: tuple[int, int] = (96, 64)  # rectangular: a swap of height and width must show
     note: str = ""
+    classes: tuple[int, ...] = (1000, 10)
 
 
 def torchvision_model(name: str, **options) -> Callable[[int], nn.Module]:
