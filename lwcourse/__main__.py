@@ -75,7 +75,8 @@ def network_options(args: argparse.Namespace) -> dict:
 
 def benchmark(args: argparse.Namespace) -> int:
     from lwcourse.benchmark import report
-    text, within = report(args.names, rounds=args.rounds, threads=args.threads)
+    text, within = report(args.names, batches=args.batches, rounds=args.rounds, seconds=args.seconds,
+                          threads=args.threads)
     print(text)
     return 0 if within else 1
 
@@ -199,6 +200,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--device")
     sub = command("benchmark", benchmark, "time networks against the packages they equal; fails past a ratio of 1.05")
     sub.add_argument("names", nargs="*", metavar="NAME")
+    sub.add_argument("--batches", type=int, nargs="+", default=[1, 16], metavar="N")
+    sub.add_argument("--seconds", type=float, default=20.0, help="about as long for a network, layout and batch")
     timing_options(sub, rounds=40)
     sub = command("benchmark-adder", benchmark_adder, "time the adder convolution against its textbook form and conv2d")
     timing_options(sub, rounds=3)

@@ -28,16 +28,22 @@ def same_weights(name: str) -> tuple[nn.Module, nn.Module, str]:
     return ours.eval(), theirs.eval(), reference.label
 
 
-def race(names: Sequence[str], *, batches: Sequence[int] = (1, 16), rounds: int = 40,
+def race(names: Sequence[str], *, batches: Sequence[int] = (1, 16), rounds: int = 40, seconds: float = 20.0,
          threads: int | None = None) -> Iterator[tuple[str, str, str, int, Latencies]]:
-    """(name, reference, layout, batch, latencies of "ours" and "peer") for each combination, interleaved."""
+    """(name, reference, layout, batch, latencies of "ours" and "peer") for each combination, interleaved.
+
+    A large network gets fewer `rounds`, 6 at least, so that a combination takes about `seconds`.
+    """
     for name in names:
         ours, theirs, label = same_weights(name)
         for layout, memory_format in LAYOUTS.items():
             networks = {"ours": ours.to(memory_format=memory_format), "peer": theirs.to(memory_format=memory_format)}
             for batch in batches:
                 x = torch.randn(batch, *lw.model_card(name).input_size).to(memory_format=memory_format)
-                yield name, label, layout, batch, lw.measure_latency(networks, x, rounds=rounds, threads=threads)
+                first = lw.measure_latency(networks, x, rounds=2, warmup=1, threads=threads)
+                turns = min(rounds, max(6, int(seconds / sum(latency.median for latency in first.values()))))
+                both = lw.measure_latency(networks, x, rounds=turns, warmup=1, threads=threads)
+                yield name, label, layout, batch, both
 
 
 def report(names: Sequence[str] | None = None, **options) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lwcourse.data import IGNORE_INDEX, Data
 from lwcourse.layers import TrainingOutput
 from lwcourse.train.checkpoint import read_checkpoint, write_checkpoint
-from lwcourse.train.device import pick_device, placed, random_state_kept, seed_everything
+from lwcourse.train.device import channels_last_is_safe, pick_device, placed, random_state_kept, seed_everything
 from lwcourse.train.history import Epoch, Evaluation, History, TrainingDiverged
 from lwcourse.train.schedules import CyclicLinear, warmup_cosine
 from lwcourse.train.validate import check_class_weights, check_labels, check_output, check_settings, check_types
@@ -52,7 +52,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     ema: decay of an exponential moving average of weights and BatchNorm statistics, for example 0.99, which
         spans some 1 / (1 - decay) steps. The average is what is tested, and what `model` holds at the end.
     amp: mixed precision: float16 with loss scaling on CUDA, bfloat16 elsewhere. None: on CUDA only.
-    channels_last: keep tensors in memory as (N, H, W, C), often many times faster. None: on CPU and CUDA.
+    channels_last: keep tensors in memory as (N, H, W, C), often many times faster. None: on CUDA, and on the
+        CPU unless PyTorch is known to fail there (see `channels_last_is_safe`).
     device: None takes CUDA, else MPS, else the CPU.
     checkpoint: a file written after each epoch, whole or not at all. `resume` continues from it (from the
         start when there is none yet) and gives the history of an uninterrupted run. A checkpoint that
@@ -85,7 +86,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         raise ValueError(f"mixup={mixup} blends labels of whole images; {data.name} has a label for each pixel")
     device = pick_device(device)
     amp = device.type == "cuda" if amp is None else amp
-    channels_last = device.type in ("cpu", "cuda") if channels_last is None else channels_last
+    if channels_last is None:
+        channels_last = device.type == "cuda" or device.type == "cpu" and channels_last_is_safe(model)
     settings |= {"device": str(device), "threads": torch.get_num_threads(), "amp": amp, "channels_last": channels_last,
                  "torch": str(torch.__version__), "lwcourse": version("lwcourse"), "python": sys.version.split()[0]}
     history = History(settings)

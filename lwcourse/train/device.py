@@ -66,3 +66,13 @@ def placed(model: nn.Module, device: torch.device, channels_last: bool) -> Itera
             shape, stride = before.get(name, (None, None))
             if tensor.shape == shape and tensor.stride() != stride:
                 tensor.data = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=home).copy_(tensor.detach())
+
+
+def channels_last_is_safe(model: nn.Module) -> bool:
+    """Whether a CPU can train `model` in channels_last.
+
+    On processors with AVX2 but without AVX-512, PyTorch 2.14 overwrites memory when it computes the weight gradient
+    of a strided 1x1 convolution of fewer than 8 channels in that layout, and the process dies.
+    """
+    return not any(isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)
+                   and module.in_channels // module.groups < 8 for module in model.modules())
