@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 pytest.importorskip("ipywidgets")
-from lwcourse import widgets  # noqa: E402
-from lwcourse.viz import channel_connections  # noqa: E402
-from lwcourse.widgets.groups import grouped_stack  # noqa: E402
+from lwcourse import widgets
+from lwcourse.viz import channel_connections
+from lwcourse.widgets.groups import grouped_stack
 
 
 def cells(explorer: widgets.Explorer) -> dict[str, list[str]]:

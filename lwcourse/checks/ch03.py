@@ -79,7 +79,7 @@ def _refuse_known_mistakes(build: type[nn.Module]) -> None:
              "kept, taken = x.chunk(2, dim=1)")
     if inputs == tuple(range(0, 24, 2)):
         fail("the split takes every other channel; at stride 1 the first half passes and the second half works",
-             "kept, taken = x.chunk(2, dim=1). Every other channel is how the released code shuffles and splits at once")
+             "kept, taken = x.chunk(2, dim=1); the released code takes every other channel, and shuffles by it")
     if inputs == tuple(range(12)):
         if outputs == inputs:
             fail("the shuffle is missing: the first half of the outputs is the first half of the inputs",
