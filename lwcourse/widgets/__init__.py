@@ -11,5 +11,6 @@ except ImportError as error:
 
 from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
+from lwcourse.widgets.groups import GroupExplorer
 
-__all__ = ["ConvExplorer", "Explorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
+__all__ = ["ConvExplorer", "Explorer", "GroupExplorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
