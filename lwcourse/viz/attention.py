@@ -127,7 +127,8 @@ def attention_maps(photo: Tensor, gates: Mapping[str, Tensor], *, title: str | N
     for column, (name, gate) in enumerate(shown.items()):
         top, below = panels[:, column]
         top.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
-        top.imshow(gate.expand(max(gate.shape[0], 2), max(gate.shape[1], 2)).numpy(), cmap="cividis", vmin=low, vmax=high,
+        heat = gate.expand(max(gate.shape[0], 2), max(gate.shape[1], 2)).numpy()
+        top.imshow(heat, cmap="cividis", vmin=low, vmax=high,
                    alpha=0.62, extent=(0, 1, 0, 1), interpolation="nearest")
         top.set_aspect(aspect)
         top.set_axis_off()
@@ -196,8 +197,8 @@ def split_order(radix: int = 2, cardinality: int = 2, channels: int = 4, *, titl
     below = [(k, r, c) for r in range(radix) for k in range(cardinality) for c in range(width)]
     moved = sum(one != other for one, other in zip(above, below, strict=True))
     figure, axes = new_figure(7.8, 2.7, alt=(
-        f"Order of {len(above)} channels in Split-Attention with radix {radix} and cardinality {cardinality}: by group, "
-        f"then split, above; by split, then group, below; {moved} of them change places."))
+        f"Order of {len(above)} channels in Split-Attention with radix {radix} and cardinality {cardinality}: by "
+        f"group, then split, above; by split, then group, below; {moved} of them change places."))
     for y, order in ((1, above), (0, below)):
         for x, (k, r, c) in enumerate(order):
             colour = CYCLE[r % len(CYCLE)]
