@@ -58,7 +58,7 @@ def attention_reads(layers: Mapping[str, nn.Module], x_size: Sequence[int], *,
     require_entries(layers, "layer with attention(x)")
     at = {name: tuple(size // 2 for size in x_size) for name in layers} | dict(at or {})
     reads = {name: gate_reads(layer, x_size, at[name]) for name, layer in layers.items()}
-    shares = [f"{name} {100 * read.double().mean():.0f} % of the values, {int(read.any(2).any(1).sum())} channels, "
+    shares = [f"{' '.join(name.split())} {100 * read.double().mean():.0f} % of the values, {int(read.any(2).any(1).sum())} channels, "
               f"{int(read.any(0).sum())} pixels" for name, read in reads.items()]
     channels, height, width = x_size
     side = 7.0 / max(len(layers), 3)
@@ -120,7 +120,7 @@ def attention_maps(photo: Tensor, gates: Mapping[str, Tensor], *, title: str | N
              f"means from {ranges[name][1].min():.2f} to {ranges[name][1].max():.2f}" for name, gate in shown.items()]
     aspect = photo.shape[1] / photo.shape[2]
     side = 7.0 / max(len(gates), 3)
-    figure, axes = new_figure(side * len(gates) + 0.9, side * aspect + 2.3, rows=2, columns=len(gates),
+    figure, axes = new_figure(max(side * len(gates) + 0.9, 4.8), side * aspect + 2.3, rows=2, columns=len(gates),
                               height_ratios=(side * aspect, 1.3), alt=f"Gates over a photograph: {listed(words)}.")
     panels = np.asarray(axes).reshape(2, len(gates))
     grey = photo.detach().cpu().double().mean(0).clamp(0, 1).numpy()
@@ -140,7 +140,8 @@ def attention_maps(photo: Tensor, gates: Mapping[str, Tensor], *, title: str | N
         below.set(ylim=(0, 1.02), yticks=(0, 0.5, 1), xticks=(0, len(mean) - 1))
         below.tick_params(labelleft=column == 0, labelsize=8)
     panels[1, 0].set_ylabel("gate (no unit)", fontsize=9)
-    figure.supxlabel("channels, sorted by mean gate (line: mean over pixels, band: least to most)", fontsize=9)
+    gap = "\n" if len(gates) < 3 else " "
+    figure.supxlabel(f"channels, sorted by mean gate{gap}(line: mean over pixels, band: least to most)", fontsize=9)
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), "cividis"), ax=panels[0], fraction=0.03, pad=0.01)
     bar.set_label("gate (no unit)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
