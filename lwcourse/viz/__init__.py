@@ -1,4 +1,5 @@
 """Pure functions that draw what the rest of the package returns, each as a matplotlib figure."""
+from lwcourse.viz.attention import attention_maps, attention_reads, gate_reads, kernel_sizes, split_order
 from lwcourse.viz.cost import cost_bars, cost_layers, shape_flow
 from lwcourse.viz.curves import activation_functions, confusion, curves_2d, error_bars, training_curves
 from lwcourse.viz.diagram import block_diagram, block_diagrams
@@ -13,9 +14,10 @@ from lwcourse.viz.speed import latency_bars, pareto, pareto_front, roofline
 from lwcourse.viz.theme import CYCLE, PALETTE, Figure, new_figure, save_svg, themed
 
 __all__ = [
-    "CYCLE", "PALETTE", "Figure", "activation_functions", "block_diagram", "block_diagrams", "centre_gradient",
-    "channel_connections", "channel_paths", "confusion", "connectivity", "cost_bars", "cost_layers", "curves_2d",
-    "error_bars", "feature_maps", "image", "images", "kernels", "latency_bars", "new_figure", "pareto",
-    "pareto_front", "ranks", "reachability", "receptive_field", "relative_times", "roofline", "save_svg",
-    "search_paths", "shape_flow", "themed", "training_curves", "width_scaling",
+    "CYCLE", "PALETTE", "Figure", "activation_functions", "attention_maps", "attention_reads", "block_diagram",
+    "block_diagrams", "centre_gradient", "channel_connections", "channel_paths", "confusion", "connectivity",
+    "cost_bars", "cost_layers", "curves_2d", "error_bars", "feature_maps", "gate_reads", "image", "images",
+    "kernel_sizes", "kernels", "latency_bars", "new_figure", "pareto", "pareto_front", "ranks", "reachability",
+    "receptive_field", "relative_times", "roofline", "save_svg", "search_paths", "shape_flow", "split_order", "themed",
+    "training_curves", "width_scaling",
 ]

@@ -9,8 +9,12 @@ except ImportError as error:
     raise ImportError("lwcourse.widgets needs ipywidgets: pip install ipywidgets, or 'lwcourse[course]' for all that "
                       "the notebooks use") from error
 
+from lwcourse.widgets.attention import AttentionExplorer
 from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
 from lwcourse.widgets.groups import GroupExplorer
 
-__all__ = ["ConvExplorer", "Explorer", "GroupExplorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
+__all__ = [
+    "AttentionExplorer", "ConvExplorer", "Explorer", "GroupExplorer", "ProfileExplorer", "WidthExplorer", "dropdown",
+    "slider",
+]
