@@ -59,7 +59,8 @@ def attention_reads(layers: Mapping[str, nn.Module], x_size: Sequence[int], *,
     at = {name: tuple(size // 2 for size in x_size) for name in layers} | dict(at or {})
     reads = {name: gate_reads(layer, x_size, at[name]) for name, layer in layers.items()}
     shares = [f"{' '.join(name.split())} {100 * read.double().mean():.0f} % of the values, "
-              f"{int(read.any(2).any(1).sum())} channels, {int(read.any(0).sum())} pixels" for name, read in reads.items()]
+              f"{int(read.any(2).any(1).sum())} channels, {int(read.any(0).sum())} pixels"
+              for name, read in reads.items()]
     channels, height, width = x_size
     side = 7.0 / max(len(layers), 3)
     figure, axes = new_figure(side * len(layers) + 0.9, side * (height + channels) / width + 0.9, rows=2,
