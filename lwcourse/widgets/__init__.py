@@ -10,6 +10,7 @@ except ImportError as error:
                       "the notebooks use") from error
 
 from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
+from lwcourse.widgets.dilation import DilationExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
 
-__all__ = ["ConvExplorer", "Explorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
+__all__ = ["ConvExplorer", "DilationExplorer", "Explorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
