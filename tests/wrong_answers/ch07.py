@@ -120,10 +120,10 @@ WRONG = {
         "pixel accuracy": (iou(lambda both, true, predicted: both.sum() / true.sum()), "the share of right pixels"),
         "nan from an absent class": (iou(lambda both, true, predicted: (both / (true + predicted - both)).mean()),
                                      ["nan", "must not count"]),
-        "absent class as 0": (iou(lambda both, true, predicted: (both / (true + predicted - both)).nan_to_num(0).mean()),
-                              "counts as 0"),
-        "absent class as 1": (iou(lambda both, true, predicted: (both / (true + predicted - both)).nan_to_num(1).mean()),
-                              "counts as 1"),
+        "absent class as 0": (iou(lambda both, true, predicted: (both / (true + predicted - both)).nan_to_num(0)
+                                                             .mean()), "counts as 0"),
+        "absent class as 1": (iou(lambda both, true, predicted: (both / (true + predicted - both)).nan_to_num(1)
+                                                             .mean()), "counts as 1"),
         "weighted by frequency": (iou(lambda both, true, predicted: ((both / (true + predicted - both)).nan_to_num()
                                                                      * true / true.sum()).sum()), "weighted by"),
         "IoU of each class": (iou(lambda both, true, predicted: both / (true + predicted - both)),
