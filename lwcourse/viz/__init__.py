@@ -3,21 +3,23 @@ from lwcourse.viz.attention import attention_maps, attention_reads, gate_reads, 
 from lwcourse.viz.cost import cost_bars, cost_layers, shape_flow
 from lwcourse.viz.curves import activation_functions, confusion, curves_2d, error_bars, training_curves
 from lwcourse.viz.diagram import block_diagram, block_diagrams
+from lwcourse.viz.dilation import pixel_response, pixel_responses
 from lwcourse.viz.guidelines import relative_times
 from lwcourse.viz.maps import feature_maps, image, images, kernels
 from lwcourse.viz.ranks import ranks
 from lwcourse.viz.reach import centre_gradient, channel_connections, connectivity, receptive_field
 from lwcourse.viz.scaling import width_scaling
 from lwcourse.viz.search import search_paths
+from lwcourse.viz.segmentation import class_iou, frame_rates, iou_curves, label_maps
 from lwcourse.viz.shuffle import channel_paths, reachability
 from lwcourse.viz.speed import latency_bars, pareto, pareto_front, roofline
 from lwcourse.viz.theme import CYCLE, PALETTE, Figure, new_figure, save_svg, themed
 
 __all__ = [
     "CYCLE", "PALETTE", "Figure", "activation_functions", "attention_maps", "attention_reads", "block_diagram",
-    "block_diagrams", "centre_gradient", "channel_connections", "channel_paths", "confusion", "connectivity",
-    "cost_bars", "cost_layers", "curves_2d", "error_bars", "feature_maps", "gate_reads", "image", "images",
-    "kernel_sizes", "kernels", "latency_bars", "new_figure", "pareto", "pareto_front", "ranks", "reachability",
-    "receptive_field", "relative_times", "roofline", "save_svg", "search_paths", "shape_flow", "split_order", "themed",
-    "training_curves", "width_scaling",
+    "block_diagrams", "centre_gradient", "channel_connections", "channel_paths", "class_iou", "confusion",
+    "connectivity", "cost_bars", "cost_layers", "curves_2d", "error_bars", "feature_maps", "frame_rates", "gate_reads",
+    "image", "images", "iou_curves", "kernel_sizes", "kernels", "label_maps", "latency_bars", "new_figure", "pareto",
+    "pareto_front", "pixel_response", "pixel_responses", "ranks", "reachability", "receptive_field", "relative_times",
+    "roofline", "save_svg", "search_paths", "shape_flow", "split_order", "themed", "training_curves", "width_scaling",
 ]

@@ -11,10 +11,11 @@ except ImportError as error:
 
 from lwcourse.widgets.attention import AttentionExplorer
 from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
+from lwcourse.widgets.dilation import DilationExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
 from lwcourse.widgets.groups import GroupExplorer
 
 __all__ = [
-    "AttentionExplorer", "ConvExplorer", "Explorer", "GroupExplorer", "ProfileExplorer", "WidthExplorer", "dropdown",
-    "slider",
+    "AttentionExplorer", "ConvExplorer", "DilationExplorer", "Explorer", "GroupExplorer", "ProfileExplorer",
+    "WidthExplorer", "dropdown", "slider",
 ]

@@ -1,0 +1,280 @@
+"""Checks of chapter 07: ESPNet and light segmentation."""
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lwcourse.checks import exercise, fail
+from lwcourse.checks.helpers import a_function, a_module_class, compare_blocks, compare_functions, compare_numbers
+from lwcourse.data import load_data
+from lwcourse.layers import DilatedPyramid
+from lwcourse.models.espnet_v1 import DILATIONS, ESP
+from lwcourse.profile import profile
+from lwcourse.train import TrainingDiverged, enet_weights, evaluate, fit
+
+ESP_CASES = (  # (in_channels, out_channels, stride), input shape
+    ((12, 30, 1), (1, 12, 35, 38)),  # channels change: no shortcut
+    ((20, 20, 1), (2, 20, 37, 40)),  # the one with a shortcut
+    ((19, 64, 2), (1, 19, 41, 36)),  # 64 = 16 + 4 · 12
+    ((40, 40, 2), (1, 40, 36, 39)),  # equal channels, but stride 2: no shortcut
+    ((32, 32, 1), (1, 32, 36, 37)),
+)
+V2_RATES = (1, 2, 3, 4)
+MAX_MACS, MAX_BYTES, LEAST_IOU = 5_000_000, 400 * 1024, 0.3
+SIZE = (48, 96)
+RECIPE = {"epochs": 4, "lr": 0.2, "batch_size": 4}
+
+
+@exercise("07.1", title="ESP module", minutes=25, difficulty="medium", expects=a_module_class)
+def esp_module(answer: type[nn.Module]) -> str:
+    """`answer(in_channels, out_channels, stride)` builds the ESP module with five branches."""
+    for arguments, shape in ESP_CASES:
+        in_channels, out_channels, stride = arguments
+        block = answer(*arguments)
+        _refuse_other_branches(block, arguments)
+        try:
+            _refuse_other_fusion(block, arguments, shape)
+            compare_blocks(answer, ESP, [(arguments, shape)])
+        except RuntimeError as error:
+            if "must match the size" not in str(error) or (stride == 1 and in_channels == out_channels):
+                raise
+            why = (f"stride {stride} makes the output smaller than the input" if stride > 1
+                   else f"{in_channels} channels come in and {out_channels} go out")
+            fail(f"the shortcut is taken where it cannot be: {why}, so the two cannot be added "
+                 f"({answer.__name__}{arguments})", "add the input only if stride is 1 and the channels are equal")
+    return f"Equal to the course's module in {len(ESP_CASES)} settings."
+
+
+def _dilated(block: nn.Module, stride: int) -> list[nn.Conv2d]:
+    """The branches: all 3x3 convolutions of stride 1, in the order in which they were made."""
+    convs = [m for m in block.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    return [conv for conv in convs if stride == 1 or conv.stride == (1, 1)]
+
+
+def _refuse_other_branches(block: nn.Module, arguments: tuple) -> None:
+    if not isinstance(block, nn.Module):
+        return  # compare_blocks tells
+    rates = sorted(conv.dilation[0] for conv in _dilated(block, arguments[2]))
+    if rates != list(DILATIONS):
+        fail(f"the 3x3 branches have the dilation rates {rates}, not {list(DILATIONS)}",
+             "branch k, counted from 0, has the rate 2**k")
+    for conv in _dilated(block, arguments[2]):
+        if conv.padding != conv.dilation and conv.padding != "same":
+            fail(f"the branch of rate {conv.dilation[0]} has padding {conv.padding[0]}, so its map gets another size; "
+                 "the padding of a dilated 3x3 must be its rate", "padding=rate, dilation=rate")
+
+
+@torch.no_grad()
+def _refuse_other_fusion(block: nn.Module, arguments: tuple, shape: tuple[int, ...]) -> None:
+    """Name the fusion, or the shortcut, that reproduces what `block` does with weights that all modules share."""
+    x = torch.randn(shape)
+
+    def output(module: nn.Module) -> Tensor:
+        for parameter in module.parameters():
+            parameter.fill_(0.02)
+        for conv in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
+            channels = torch.arange(conv.weight.numel(), dtype=torch.float32).view_as(conv.weight)
+            conv.weight.copy_((0.7 * channels + conv.dilation[0]).sin() / conv.weight[0].numel())
+        for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.weight.fill_(1.0)
+            norm.eps = 1e-3
+        return module.eval()(x.clone())
+
+    mine = output(_copy(block))
+    if not isinstance(mine, Tensor):
+        return
+    mistakes = {
+        "the maps are only concatenated: the fusion is missing": {"hierarchical": False},
+        "the branch of rate 1 is fused too; in ESPNet the fusion starts at rate 2": {"fuse_from": 0},
+        "the fusion adds each map to the one before it only; it must add the sum so far": {"pairs": True},
+        "the shortcut is missing": {"shortcut": False},
+    }
+    if _agree(mine, output(_variant(arguments))):
+        return
+    for reason, changes in mistakes.items():
+        try:
+            other = output(_variant(arguments, **changes))
+        except ValueError:  # branches of other widths, which nobody can add
+            continue
+        if _agree(mine, other):
+            fail(f"{reason} ({type(block).__name__}{arguments})",
+                 "from the third map on, maps[k] = maps[k] + maps[k - 1], small rates first" if "fus" in reason
+                 else "y + x before the BatchNorm, if stride is 1 and the channels are equal")
+
+
+def _copy(block: nn.Module) -> nn.Module:
+    import copy
+    return copy.deepcopy(block).cpu()
+
+
+class _PairsOnly(nn.Module):
+    def __init__(self, pyramid: DilatedPyramid):
+        super().__init__()
+        self.branches = pyramid.branches
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [branch(x) for branch in self.branches]
+        return torch.cat(maps[:2] + [a + b for a, b in zip(maps[1:], maps[2:], strict=False)], dim=1)
+
+
+def _variant(arguments: tuple, *, hierarchical: bool = True, fuse_from: int = 1, pairs: bool = False,
+             shortcut: bool = True) -> ESP:
+    module = ESP(*arguments, hierarchical=hierarchical)
+    branches = module.pyramid.branches
+    if fuse_from == 0:
+        if len({branch.out_channels for branch in branches}) > 1:
+            raise ValueError("branches differ")
+        module.pyramid.fuse_from = 0
+    if pairs:
+        module.pyramid = _PairsOnly(module.pyramid)
+    module.has_shortcut &= shortcut
+    return module
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@exercise("07.2", title="Mean IoU", minutes=10, difficulty="easy", expects=a_function)
+def mean_iou(answer: Callable[[Tensor], Tensor]) -> None:
+    """`answer(confusion)`: mean IoU of a confusion matrix (true class, predicted class), as a tensor without axes."""
+    def parts(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return confusion.diagonal().double(), confusion.sum(1).double(), confusion.sum(0).double()
+
+    def mean(values: Tensor) -> Tensor:
+        return values.nanmean().float()
+
+    def right(confusion: Tensor) -> Tensor:
+        both, true, predicted = parts(confusion)
+        return mean(both / (true + predicted - both))
+
+    def with_absent(value: float) -> Callable[[Tensor], Tensor]:
+        def wrong(confusion: Tensor) -> Tensor:
+            both, true, predicted = parts(confusion)
+            return (both / (true + predicted - both)).nan_to_num(value).mean().float()
+        return wrong
+
+    def by_share(confusion: Tensor) -> Tensor:
+        both, true, predicted = parts(confusion)
+        return ((both / (true + predicted - both)).nan_to_num() * true / true.sum()).sum().float()
+
+    def ratio(denominator: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
+        def wrong(confusion: Tensor) -> Tensor:
+            return mean(parts(confusion)[0] / denominator(*parts(confusion)))
+        return wrong
+
+    mistakes = {
+        "the union counts the pixels of the intersection twice": ratio(lambda both, true, predicted: true + predicted),
+        "this is the share of each true class that was found (recall); pixels wrongly given to the class must count "
+        "against it too": ratio(lambda both, true, predicted: true),
+        "this is precision; pixels of the class that were missed must count against it too":
+            ratio(lambda both, true, predicted: predicted),
+        "this is the share of right pixels; IoU is taken for each class, then averaged":
+            lambda confusion: (confusion.trace() / confusion.sum()).float(),
+        "a class that neither occurs nor is predicted counts as 0; it must not count": with_absent(0.0),
+        "a class that neither occurs nor is predicted counts as 1; it must not count": with_absent(1.0),
+        "classes are weighted by their share of the pixels; each must count alike": by_share,
+    }
+    full = torch.randint(1, 60, (5, 5))
+    absent = torch.randint(1, 60, (4, 4))
+    absent[2], absent[:, 2] = 0, 0
+    missed = torch.randint(1, 60, (3, 3))
+    missed[:, 1] = 0  # class 1 occurs, and is never predicted: its IoU is 0
+
+    def in_float(confusion: Tensor) -> Tensor:
+        y = answer(confusion)
+        if isinstance(y, Tensor) and y.isnan().any():
+            fail("the result is nan: a class that neither occurs nor is predicted gives 0 / 0, and must not count",
+                 "nanmean leaves them out")
+        return y.float() if isinstance(y, Tensor) else y
+
+    compare_functions(in_float, right, [(full,), (absent,), (missed,)], mistakes,
+                      hint="intersection: the diagonal; union: row sum + column sum - diagonal; then nanmean")
+
+
+ABLATIONS = ("ESPNet, fused", "ESPNet, not fused", "ESPNetv2, fused", "ESPNetv2, not fused")
+
+
+@exercise("07.3", title="What fusion fills", minutes=15, difficulty="medium", expects=dict)
+def fusion(answer: Mapping[str, float]) -> str:
+    """`answer` maps the names in ABLATIONS to the share of its field that the last branch reaches."""
+    if set(answer) != set(ABLATIONS):
+        fail(f"the keys must be {', '.join(map(repr, ABLATIONS))}; got {', '.join(map(repr, answer)) or 'none'}")
+    counts = dict(zip(ABLATIONS, (_reached(DILATIONS, 1, True), _reached(DILATIONS, 1, False),
+                                  _reached(V2_RATES, 0, True), _reached(V2_RATES, 0, False)), strict=True))
+    fields = {name: (2 * (DILATIONS if "v2" not in name else V2_RATES)[-1] + 1) ** 2 for name in ABLATIONS}
+    right = {name: counts[name] / fields[name] for name in ABLATIONS}
+    everything = {name: _reached(DILATIONS if "v2" not in name else V2_RATES, 0, True) / fields[name]
+                  for name in ABLATIONS}
+    mistakes = {
+        "these are numbers of pixels; the question is for shares of the field": counts,
+        "these are per cent; give shares between 0 and 1": {name: 100 * share for name, share in right.items()},
+        "these are shares of the picture of 41 x 41 pixels; divide by the square of the field's side":
+            {name: count / 41**2 for name, count in counts.items()},
+        "fusion makes no difference: did you add up all branches, or pass hierarchical to none of them?": everything,
+        "fusion makes no difference: is hierarchical the same in both?":
+            right | {name: right[name.replace("not fused", "fused")] for name in ABLATIONS},
+        "the branch of rate 1 is fused too; ESPNet has fuse_from=1":
+            right | {"ESPNet, fused": everything["ESPNet, fused"]},
+        "fused and not fused are exchanged": {name: right[name.replace("not fused", "fused") if "not" in name else
+                                                          name.replace("fused", "not fused")] for name in ABLATIONS},
+    }
+    compare_numbers(answer, right, mistakes, tolerance=1e-3,
+                    hint="take the last channel of viz.pixel_response(pyramid, channels, ones=True), count what is "
+                    "above 0, and divide by (2 * largest rate + 1) ** 2")
+    v1, v2 = (right[f"{name}, fused"] / right[f"{name}, not fused"] for name in ("ESPNet", "ESPNetv2"))
+    return (f"Fusion fills {v1:.2f} times as many places in ESPNet and {v2:.2f} times in ESPNetv2, which leaves "
+            f"{1 - right['ESPNet, fused']:.0%} and {1 - right['ESPNetv2, fused']:.0%} of the field empty.")
+
+
+def _reached(rates: tuple[int, ...], fuse_from: int, hierarchical: bool) -> int:
+    """Places that the last branch of a pyramid reads: of itself and, fused, of all from `fuse_from` on."""
+    fused = rates[fuse_from:] if hierarchical else rates[-1:]
+    return len({(rate * row, rate * column) for rate in fused for row in (-1, 0, 1) for column in (-1, 0, 1)})
+
+
+@exercise("07.4", title="Streets for two budgets", minutes=25, difficulty="hard", expects=a_function)
+def two_budgets(answer: Callable[[], nn.Module]) -> str:
+    """`answer()` builds a network for (N, 3, 48, 96) and eight classes a pixel; mean IoU is its score."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a score that does not depend on the machine's threads
+    try:
+        torch.manual_seed(0)
+        network = answer()
+        if not isinstance(network, nn.Module):
+            fail(f"your function returns {type(network).__name__}, not a network"
+                 + ("; is the return missing?" if network is None else ""))
+        _refuse_other_maps(network)
+        cost = profile(network, (3, *SIZE))
+        bills = ((cost.macs, MAX_MACS, "MACs"),
+                 (cost.peak_activation_bytes, MAX_BYTES, "bytes of live activations at the peak"))
+        if over := [f"{spent:,} {what}, of {budget:,} allowed" for spent, budget, what in bills if spent > budget]:
+            fail(f"over budget: {'; '.join(over)}",
+                 "large maps cost most in both: fewer channels at half and at a quarter of the image's side")
+        streets = load_data("scenes", train_images=72, test_images=30, image_size=SIZE)
+        try:
+            fit(network, streets, class_weights=enet_weights(streets), device="cpu", progress=False, **RECIPE)
+        except TrainingDiverged as error:
+            fail(f"training failed: {error}", "is there a BatchNorm behind every convolution?")
+        result = evaluate(network, streets, device="cpu")
+    finally:
+        torch.set_num_threads(threads)
+    if result.mean_iou < LEAST_IOU:
+        fail(f"within both budgets, but it learned too little: mean IoU {result.mean_iou:.0%}, {LEAST_IOU:.0%} are "
+             "needed", "it must see far (dilations, or a map at an eighth) and keep a map at a quarter for the edges")
+    return (f"Score {result.mean_iou:.1%} mean IoU, with {cost.macs:,} of {MAX_MACS:,} MACs and "
+            f"{cost.peak_activation_bytes:,} of {MAX_BYTES:,} bytes.")
+
+
+def _refuse_other_maps(network: nn.Module) -> None:
+    training = network.training
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros(2, 3, *SIZE))  # by itself first: an error is told with its line
+    network.train(training)
+    expected = (2, 8, *SIZE)
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        smaller = isinstance(logits, Tensor) and logits.ndim == 4 and logits.shape[1] == 8
+        fail(f"two images of 3 x 48 x 96 must give logits of shape {expected}, got {got}",
+             "enlarge the logits at the end: F.interpolate(logits, size=x.shape[2:], mode=\"bilinear\")" if smaller
+             else "")
