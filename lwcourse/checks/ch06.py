@@ -68,6 +68,7 @@ def _refuse_wrong_shape(module: nn.Module, arguments: tuple[int, ...], shape: tu
         fail(f"a map of {tuple(x.shape[2:])} pixels becomes {tuple(y.shape[2:])}: the module keeps height and width",
              "stride 1 everywhere, in the pooling too, and padding kernel // 2")
     _refuse_wrong_order(module, (conv1, conv3, conv5, pool), shape)
+    _refuse_linear_tower(module, (conv1, conv3, conv5, pool), shape)
 
 
 def _refuse_wrong_order(module: nn.Module, channels: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -85,6 +86,18 @@ def _refuse_wrong_order(module: nn.Module, channels: tuple[int, ...], shape: tup
     if changed != expected and sorted(changed) == sorted(expected):
         fail("the towers are concatenated in another order",
              "1x1 first, then 3x3, 5x5 and pooling, as in the table")
+
+
+def _refuse_linear_tower(module: nn.Module, channels: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """A tower that ends in ReLU gives no negative number; `module` is in float64 here, and in the right order."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_()
+        outputs = module(torch.randn(shape, dtype=torch.float64)).split(channels, dim=1)
+    linear = [name for name, y in zip(("1x1", "3x3", "5x5", "pooling"), outputs, strict=True) if (y < 0).any()]
+    if linear:
+        fail(f"no ReLU at the end of the tower{'s' * (len(linear) > 1)} of {', '.join(linear)}: negative numbers come out",
+             "BatchNorm and ReLU follow every convolution")
 
 
 FIELD_SIZE, SIDE = (768, 31, 31), 17

@@ -5,8 +5,8 @@ from torch import nn
 from lwcourse.layers import Branches, ConvBNAct, tower
 
 
-def module(*, order=(0, 1, 2, 3), act=nn.ReLU, last_act=nn.ReLU, projected=True, project_first=False, pad5=2, pad_pool=1,
-           pool_stride=1, reduced=True, five=5, norm=True, pooling=nn.MaxPool2d, added=False):
+def module(*, order=(0, 1, 2, 3), act=nn.ReLU, last_act=nn.ReLU, projected=True, project_first=False, pad5=2,
+           pad_pool=1, pool_stride=1, reduced=True, five=5, norm=True, pooling=nn.MaxPool2d):
     """Builds the class of an Inception module with one mistake."""
     def build():
         def conv(before, after, kernel, padding=None, act=act):
@@ -28,8 +28,7 @@ def module(*, order=(0, 1, 2, 3), act=nn.ReLU, last_act=nn.ReLU, projected=True,
                 self.towers = nn.ModuleList(nn.Sequential(*towers[i]) for i in order)
 
             def forward(self, x):
-                outputs = [one(x) for one in self.towers]
-                return sum(outputs) if added else torch.cat(outputs, dim=1)
+                return torch.cat([one(x) for one in self.towers], dim=1)
         return Mine
     return build
 
@@ -60,7 +59,7 @@ WRONG = {
         "towers in another order": (module(order=(0, 2, 1, 3)), "concatenated in another order"),
         "pooling first": (module(order=(3, 0, 1, 2)), "concatenated in another order"),
         "no activation at all": (module(act=None, last_act=None), "ReLU"),
-        "no activation behind the 3x3": (module(last_act=None), "ReLU"),
+        "no activation behind the 3x3": (module(last_act=None), "no ReLU at the end of the tower of 3x3"),
         "pooling without projection": (module(projected=False), "the pooling hands on all"),
         "projection before the pooling": (module(project_first=True), "pool"),
         "padding of a 3x3 for the 5x5": (module(pad5=1), ["cannot be concatenated", "2 for 5x5"]),
