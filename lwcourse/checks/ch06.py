@@ -96,7 +96,7 @@ def _refuse_linear_tower(module: nn.Module, channels: tuple[int, ...], shape: tu
         outputs = module(torch.randn(shape, dtype=torch.float64)).split(channels, dim=1)
     linear = [name for name, y in zip(("1x1", "3x3", "5x5", "pooling"), outputs, strict=True) if (y < 0).any()]
     if linear:
-        fail(f"no ReLU at the end of the tower{'s' * (len(linear) > 1)} of {', '.join(linear)}: negative numbers come out",
+        fail(f"no ReLU at the end of the tower of {', '.join(linear)}: negative numbers come out of it",
              "BatchNorm and ReLU follow every convolution")
 
 
