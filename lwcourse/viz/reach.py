@@ -140,19 +140,20 @@ def connectivity(module: nn.Module, in_channels: int, *, size: int = 16, pixels:
            f"are connected, {fewest if fewest == most else f'{fewest} to {most}'} inputs an output.")
     figure, axes = new_figure(7.6 if pixels else 5.0, 4.0, columns=2 if pixels else 1, alt=alt)
     panels = np.atleast_1d(axes)
-    _matrix(panels[0], matrix, f"{count:,} of {matrix.size:,} channel pairs")
+    matrix_panel(panels[0], matrix, f"{count:,} of {matrix.size:,} channel pairs")
     panels[0].set(xlabel="input channel", ylabel="output channel")
     if pixels:
         read = (centre_gradient(module, (in_channels, size, size), samples=4) > 0).numpy()
         figure.alt += f" One output pixel reads {int(read.sum())} of {read.size} input pixels."
-        _matrix(panels[1], read, f"{int(read.sum())} of {read.size} pixels")
+        matrix_panel(panels[1], read, f"{int(read.sum())} of {read.size} pixels")
         panels[1].set(xlabel="input column (pixels)", ylabel="input row (pixels)")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
 
 
-def _matrix(axes: Axes, cells: np.ndarray, title: str) -> None:
+def matrix_panel(axes: Axes, cells: np.ndarray, title: str) -> None:
+    """True cells of a boolean matrix in blue, with lines between cells where there are few."""
     rows, columns = cells.shape
     axes.imshow(cells, cmap=ListedColormap([CARD, PALETTE["blue"]]), vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)

@@ -14,8 +14,9 @@ from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
 from lwcourse.widgets.dilation import DilationExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
 from lwcourse.widgets.groups import GroupExplorer
+from lwcourse.widgets.towers import TowerExplorer
 
 __all__ = [
     "AttentionExplorer", "ConvExplorer", "DilationExplorer", "Explorer", "GroupExplorer", "ProfileExplorer",
-    "WidthExplorer", "dropdown", "slider",
+    "TowerExplorer", "WidthExplorer", "dropdown", "slider",
 ]
