@@ -5,7 +5,7 @@ import pytest
 import torch
 
 pytest.importorskip("ipywidgets")
-from lwcourse import widgets  # noqa: E402
+from lwcourse import widgets
 
 
 def cells(explorer):
