@@ -128,10 +128,14 @@ def run_all_cells(browser):
     """Run → Run All Cells, once the kernel is idle by both signs: with the first alone the click is lost at times."""
     from selenium.webdriver.common.by import By
 
+    server = "/".join(browser.current_url.split("/")[:3])
+
     def idle():
         indicator = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook-ExecutionIndicator")
-        return (indicator.get_attribute("data-status") == "idle"
-                and "| Idle" in browser.find_element(By.CSS_SELECTOR, "#jp-main-statusbar").text)
+        with urllib.request.urlopen(f"{server}/api/kernels", timeout=5) as answer:
+            kernels = json.load(answer)
+        return (indicator.get_attribute("data-status") == "idle" and kernels != []
+                and all(kernel["execution_state"] == "idle" for kernel in kernels))
 
     def click(selector, text):
         for item in browser.find_elements(By.CSS_SELECTOR, selector):

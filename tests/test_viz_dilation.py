@@ -37,7 +37,7 @@ def test_the_module_stays_as_it_is():
 
 def test_picture_counts_what_is_reached():
     rows = {"not fused": responses(False), "fused": responses(True)}
-    figure = viz.pixel_responses(rows, [f"rate {r}" for r in RATES], title="One pixel")
+    figure = viz.pixel_responses(rows, [f"rate {rate}" for rate in RATES], title="One pixel")
     assert "not fused: rate 1 9 of 3 × 3" in figure.alt and "rate 16 33 of 33 × 33" in figure.alt
     assert len(figure.axes) == 10 and figure.axes[9].get_xlabel() == "33 of 33 × 33"
     assert figure.png()[:4] == b"\x89PNG"

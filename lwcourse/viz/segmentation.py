@@ -95,9 +95,9 @@ def class_iou(results: Mapping[str, Sequence[Evaluation] | Evaluation], *, title
         if len(entries) > 1:
             for numbers in values:
                 axes.plot(numbers, rows, "o", color="black", markersize=3.5, zorder=3)
-        for row, mean in zip(rows, means, strict=True):
-            axes.annotate(f"{mean:.0f}", (np.nan_to_num(mean), row), xytext=(8, 0), textcoords="offset points",
-                          va="center", fontsize=8, color=MUTED)
+        for row, mean, end in zip(rows, means, np.nan_to_num(values.max(0)), strict=True):
+            axes.annotate(f"{mean:.0f}", (end, row), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8,
+                          color=MUTED)
         sentences.append(f"{name} " + ", ".join(f"{first.classes[k]} {mean:.0f}" for k, mean in zip(order, means,
                                                                                                  strict=True)))
     axes.set_yticks(range(len(order)), [f"{first.classes[k]}, {share[k]:.1%}" for k in order])
