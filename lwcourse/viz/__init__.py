@@ -2,6 +2,8 @@
 from lwcourse.viz.cost import cost_bars, cost_layers, shape_flow
 from lwcourse.viz.curves import activation_functions, confusion, curves_2d, error_bars, training_curves
 from lwcourse.viz.diagram import block_diagram, block_diagrams
+from lwcourse.viz.distances import gradient_norms, output_histograms, template_planes
+from lwcourse.viz.likeness import choose_intrinsic, ghost_budget, ghost_likeness, map_likeness, map_pairs
 from lwcourse.viz.maps import feature_maps, image, images, kernels
 from lwcourse.viz.ranks import ranks
 from lwcourse.viz.reach import centre_gradient, channel_connections, connectivity, receptive_field
@@ -11,7 +13,9 @@ from lwcourse.viz.theme import CYCLE, PALETTE, Figure, new_figure, save_svg, the
 
 __all__ = [
     "CYCLE", "PALETTE", "Figure", "activation_functions", "block_diagram", "block_diagrams", "centre_gradient",
-    "channel_connections", "confusion", "connectivity", "cost_bars", "cost_layers", "curves_2d", "error_bars",
-    "feature_maps", "image", "images", "kernels", "latency_bars", "new_figure", "pareto", "pareto_front",
-    "ranks", "receptive_field", "roofline", "save_svg", "shape_flow", "themed", "training_curves", "width_scaling",
+    "channel_connections", "choose_intrinsic", "confusion", "connectivity", "cost_bars", "cost_layers", "curves_2d",
+    "error_bars", "feature_maps", "ghost_budget", "ghost_likeness", "gradient_norms", "image", "images", "kernels",
+    "latency_bars", "map_likeness", "map_pairs", "new_figure", "output_histograms", "pareto", "pareto_front",
+    "ranks", "receptive_field", "roofline", "save_svg", "shape_flow", "template_planes", "themed",
+    "training_curves", "width_scaling",
 ]

@@ -11,5 +11,6 @@ except ImportError as error:
 
 from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
+from lwcourse.widgets.ghosts import GhostExplorer
 
-__all__ = ["ConvExplorer", "Explorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
+__all__ = ["ConvExplorer", "Explorer", "GhostExplorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
