@@ -100,7 +100,7 @@ def map_pairs(maps: Tensor, pairs: Sequence[tuple[int, int]] | None = None, *, c
     if not pairs:
         raise ValueError("nothing to draw: there is no pair of maps")
     edge = maps.shape[1] / maps.shape[2]
-    figure, axes = new_figure(7.6, 0.55 + (0.35 if title else 0) + 1.8 * edge * len(pairs), alt="pairs of maps",
+    figure, axes = new_figure(6.4, 0.45 + (0.35 if title else 0) + 1.5 * edge * len(pairs), alt="pairs of maps",
                               rows=len(pairs), columns=4)
     axes = np.atleast_2d(axes)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.03)
@@ -121,7 +121,7 @@ def map_pairs(maps: Tensor, pairs: Sequence[tuple[int, int]] | None = None, *, c
             if kernel_size <= 3:
                 row[3].text(x, y, f"{weight:.2f}", ha="center", va="center", fontsize=9,
                             color=CARD if abs(weight) > 0.6 * limit else INK)
-        for panel, text in zip(row, (f"map {i}", f"map {j}", f"ghost of {i}: {share:.0%} of {j}", "its filter"),
+        for panel, text in zip(row, (f"map {i}", f"map {j}", f"{share:.0%} made of {i}", "its filter"),
                                strict=True):
             panel.set_title(text, fontsize=9, fontweight="normal", loc="center", pad=3)
             panel.set_axis_off()
