@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lwcourse.layers import AdderConv2d, adder_chunks, adder_conv
+from lwcourse.layers import AdderConv2d, adder_conv
 from lwcourse.layers.adder_variants import SLOPES, AdderVariant2d
 
 FUNCTIONS = {"sign": torch.sign, "clipped": lambda d: d.clamp(-1, 1), "full": lambda d: d}

@@ -8,7 +8,7 @@ import lwcourse as lw
 from lwcourse.layers import GhostModule
 
 pytest.importorskip("ipywidgets")
-from lwcourse import widgets  # noqa: E402
+from lwcourse import widgets
 
 
 def numbers(explorer):

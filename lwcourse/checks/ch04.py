@@ -76,6 +76,12 @@ def _refuse_wrong_parts(module: nn.Module) -> None:
     if norms < len(convs):
         fail(f"{len(convs)} convolutions and {norms} BatchNorms: BatchNorm is missing behind one half",
              "both halves end in BatchNorm and ReLU")
+    with torch.no_grad():
+        y = module.eval()(torch.randn(2, 16, 9, 9))
+    for half, maps in (("intrinsic maps", y[:, :8]), ("ghosts", y[:, 8:])):
+        if maps.min() < 0:
+            fail(f"some of the {half} are negative: the activation is missing behind that half",
+                 "both halves end in BatchNorm and ReLU")
 
 
 class _Adder(torch.autograd.Function):
