@@ -10,7 +10,8 @@ from lwcourse import viz
 def maps():
     """Map 1 is a filtered map 0, map 2 is map 0 negated, map 3 has nothing to do with them, map 4 is constant."""
     base = torch.randn(1, 1, 24, 30)
-    shifted = F.conv2d(F.pad(base, (1, 1, 1, 1), mode="replicate"), torch.tensor([[[[0., 0, 0], [0, 0, 1], [0, 0, 0]]]]))
+    shift = torch.tensor([[[[0.0, 0, 0], [0, 0, 1], [0, 0, 0]]]])
+    shifted = F.conv2d(F.pad(base, (1, 1, 1, 1), mode="replicate"), shift)
     return torch.stack([base[0, 0], shifted[0, 0], 2 - 3 * base[0, 0], torch.randn(24, 30), torch.ones(24, 30)])
 
 

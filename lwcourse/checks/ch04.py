@@ -49,8 +49,8 @@ def _refuse_wrong_shape(answer: Callable[..., nn.Module]) -> None:
             fail(f"forward gives {type(y).__name__}, not a tensor" + ("; is the return missing?" if y is None else ""))
         out_channels, ratio = arguments[1:3]
         if y.shape[1] != out_channels:
-            why = (f"{out_channels} / {ratio} rounded up and multiplied by {ratio} is more than {out_channels}: cut off "
-                   "the surplus" if y.shape[1] > out_channels else
+            why = (f"{out_channels} / {ratio} rounded up, times {ratio}, is more than {out_channels}: cut off the "
+                   "surplus" if y.shape[1] > out_channels else
                    f"{out_channels} / {ratio} must be rounded up, or maps are missing")
             fail(f"{out_channels} channels are asked for, {y.shape[1]} come out: {why}",
                  "math.ceil(out_channels / ratio) intrinsic maps, and maps[:, :out_channels] at the end")
@@ -235,7 +235,7 @@ def energy_budget(answer: Callable[[], nn.Module]) -> str:
     over += [f"{params:,} parameters, of {MAX_PARAMS:,} allowed"] if params > MAX_PARAMS else []
     if over:
         fail(f"over budget: {'; '.join(over)}",
-             "a stride in the first layer, ghosts or adders for the wide layers; print(lw.profile(my_design(), (3, 32, 32)))")
+             "a stride in the first layer, ghosts or adders for wide ones; print(lw.profile(my_design(), (3, 32, 32)))")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a score that does not depend on the machine's threads
     try:

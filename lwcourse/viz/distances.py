@@ -61,7 +61,7 @@ def output_histograms(outputs: Mapping[str, Tensor], *, label: str = "output (no
     for name, numbers in values.items():
         if not len(numbers) or not np.isfinite(numbers).all():
             raise ValueError(f"the values of {name!r} must be finite, and one at least")
-    words = {name: f"mean {numbers.mean():.1f}, standard deviation {numbers.std():.2g}, "
+    words = {name: f"mean {round(numbers.mean(), 1) + 0.0:.1f}, standard deviation {numbers.std():.2g}, "
                    f"{(numbers > 0).mean():.0%} above zero" for name, numbers in values.items()}
     figure, rows = new_figure(7.6, 0.7 + 1.3 * len(values), rows=len(values), alt=(
         f"Histograms, {label}: {listed([f'{name} {text}' for name, text in words.items()])}."))

@@ -83,7 +83,8 @@ def adders_without_norm():
 WRONG = {
     "04.1": {
         "BatchNorm missing in the cheap half": (ghost(cheap_norm=False), "BatchNorm is missing behind one half"),
-        "activation missing in the cheap half": (ghost(cheap_act=False), ["ghosts are negative", "activation is missing"]),
+        "activation missing in the cheap half": (ghost(cheap_act=False),
+                                                 ["ghosts are negative", "activation is missing"]),
         "ghosts before the intrinsic maps": (ghost(ghosts_first=True), "in another order"),
         "surplus not cut": (ghost(cut=False), "cut off the surplus"),
         "rounded down": (ghost(round_up=False), "must be rounded up"),
@@ -129,7 +130,8 @@ WRONG = {
                                 ["over budget", "parameters, of 50,000 allowed"]),
         "no return": (design(lambda: None), "is the return missing?"),
         "a thousand classes": (design(lambda: MobileNetV2(width=0.25)), "must give logits of shape (2, 10)"),
-        "adders without BatchNorm": (design(adders_without_norm), ["learned too little", "BatchNorm follow every adder"]),
+        "adders without BatchNorm": (design(adders_without_norm),
+                                      ["learned too little", "BatchNorm follow every adder"]),
         "a linear classifier": (design(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))),
                                 "learned too little"),
     },
