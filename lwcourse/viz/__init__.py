@@ -4,9 +4,11 @@ from lwcourse.viz.cost import cost_bars, cost_layers, shape_flow
 from lwcourse.viz.curves import activation_functions, confusion, curves_2d, error_bars, training_curves
 from lwcourse.viz.diagram import block_diagram, block_diagrams
 from lwcourse.viz.dilation import pixel_response, pixel_responses
+from lwcourse.viz.distances import gradient_norms, output_histograms, template_planes
 from lwcourse.viz.fields import field_size, receptive_fields
 from lwcourse.viz.growth import signal_growth
 from lwcourse.viz.guidelines import relative_times
+from lwcourse.viz.likeness import choose_intrinsic, ghost_budget, ghost_likeness, map_likeness, map_pairs
 from lwcourse.viz.maps import feature_maps, image, images, kernels
 from lwcourse.viz.patterns import dilation_choices, dilation_patterns
 from lwcourse.viz.ranks import ranks
@@ -21,11 +23,12 @@ from lwcourse.viz.towers import towers
 
 __all__ = [
     "CYCLE", "PALETTE", "Figure", "activation_functions", "attention_maps", "attention_reads", "block_diagram",
-    "block_diagrams", "centre_gradient", "channel_connections", "channel_paths", "class_iou", "confusion",
-    "connectivity", "cost_bars", "cost_layers", "curves_2d", "dilation_choices", "dilation_patterns", "error_bars",
-    "feature_maps", "field_size", "frame_rates", "gate_reads", "image", "images", "iou_curves", "kernel_sizes",
-    "kernels", "label_maps", "latency_bars", "new_figure", "pareto", "pareto_front", "pixel_response",
+    "block_diagrams", "centre_gradient", "channel_connections", "channel_paths", "choose_intrinsic", "class_iou",
+    "confusion", "connectivity", "cost_bars", "cost_layers", "curves_2d", "dilation_choices", "dilation_patterns",
+    "error_bars", "feature_maps", "field_size", "frame_rates", "gate_reads", "ghost_budget", "ghost_likeness",
+    "gradient_norms", "image", "images", "iou_curves", "kernel_sizes", "kernels", "label_maps", "latency_bars",
+    "map_likeness", "map_pairs", "new_figure", "output_histograms", "pareto", "pareto_front", "pixel_response",
     "pixel_responses", "ranks", "reachability", "receptive_field", "receptive_fields", "relative_times", "roofline",
-    "save_svg", "search_paths", "shape_flow", "signal_growth", "split_order", "themed", "towers", "training_curves",
-    "width_scaling",
+    "save_svg", "search_paths", "shape_flow", "signal_growth", "split_order", "template_planes", "themed", "towers",
+    "training_curves", "width_scaling",
 ]

@@ -13,10 +13,11 @@ from lwcourse.widgets.attention import AttentionExplorer
 from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
 from lwcourse.widgets.dilation import DilationExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
+from lwcourse.widgets.ghosts import GhostExplorer
 from lwcourse.widgets.groups import GroupExplorer
 from lwcourse.widgets.towers import TowerExplorer
 
 __all__ = [
-    "AttentionExplorer", "ConvExplorer", "DilationExplorer", "Explorer", "GroupExplorer", "ProfileExplorer",
-    "TowerExplorer", "WidthExplorer", "dropdown", "slider",
+    "AttentionExplorer", "ConvExplorer", "DilationExplorer", "Explorer", "GhostExplorer", "GroupExplorer",
+    "ProfileExplorer", "TowerExplorer", "WidthExplorer", "dropdown", "slider",
 ]
