@@ -9,7 +9,8 @@ except ImportError as error:
     raise ImportError("lwcourse.widgets needs ipywidgets: pip install ipywidgets, or 'lwcourse[course]' for all that "
                       "the notebooks use") from error
 
+from lwcourse.widgets.attention import AttentionExplorer
 from lwcourse.widgets.costs import ConvExplorer, ProfileExplorer, WidthExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
 
-__all__ = ["ConvExplorer", "Explorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
+__all__ = ["AttentionExplorer", "ConvExplorer", "Explorer", "ProfileExplorer", "WidthExplorer", "dropdown", "slider"]
