@@ -44,9 +44,11 @@ def attend(**mistake):
     return lambda: lambda *arguments: _attend(**mistake)(*arguments)
 
 
-SHARES = {256: 0.1901, 512: 0.4843, 1024: 0.7897}
-LINEAR = {256: 0.2995, 512: 0.5542, 1024: 0.8182}
-PRODUCTS = {256: 77_463_552, 512: 1_239_416_832, 1024: 19_830_669_312}
+PRODUCTS = {256: 78_184_448, 512: 1_250_951_168, 1024: 20_015_218_688}
+LINEAR_LAYERS = {256: 66_846_720, 512: 267_386_880, 1024: 1_069_547_520}  # of the attentions
+ALL = {256: 407_364_096, 512: 2_566_709_760, 1024: 25_277_293_056}
+SHARES = {side: macs / ALL[side] for side, macs in PRODUCTS.items()}
+LINEAR = {side: (macs + LINEAR_LAYERS[side]) / ALL[side] for side, macs in PRODUCTS.items()}
 
 
 def shares(numbers):
