@@ -5,8 +5,8 @@ import lwcourse as lw
 from lwcourse.models.mobilevit import MobileViTBlock
 
 pytest.importorskip("ipywidgets")
-from lwcourse import widgets  # noqa: E402
-from lwcourse.widgets.attention import hybrid_macs  # noqa: E402
+from lwcourse import widgets
+from lwcourse.widgets.attention import hybrid_macs
 
 
 def test_counts_are_those_of_the_block():

@@ -115,8 +115,8 @@ def deal(answer: Callable[..., Tensor]) -> str:
              "F.interpolate(x, (even height, even width), mode=\"bilinear\"), and back to the size of x at the end")
     for (x, _), y in zip(odd, outputs, strict=True):
         if isinstance(y, Tensor) and y.shape != x.shape:
-            fail(f"a map of {x.shape[2]} x {x.shape[3]} comes back as {y.shape[2]} x {y.shape[3]}: it must have its own "
-                 "size again", "F.interpolate once more, to the size of x")
+            fail(f"a map of {x.shape[2]} x {x.shape[3]} comes back as {y.shape[2]} x {y.shape[3]}: it must have its "
+                 "own size again", "F.interpolate once more, to the size of x")
     compare_functions(answer, reference_deal, odd, DEAL_MISTAKES, hint)
     return f"Equal to MobileViT's for {len(SHAPES) + len(ODD_SHAPES)} shapes, {len(ODD_SHAPES)} of them with odd sides."
 
@@ -201,8 +201,8 @@ def attention_share(answer: Mapping[int, float]) -> str:
         "the same share at every size: did you profile each size?": dict.fromkeys(right, right["256"]),
     }
     compare_numbers({f"{side}": answer[side] for side in SIDES}, right, mistakes, tolerance=2e-3,
-                    hint="the layers of lw.profile(...).layers that are mobilevit.Attention themselves: their names end "
-                         "in .attention")
+                    hint="among lw.profile(...).layers, those that are the attention itself have names that end in "
+                         ".attention")
     return "From {:.0%} over {:.0%} to {:.0%}.".format(*right.values())
 
 

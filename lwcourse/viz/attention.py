@@ -27,8 +27,8 @@ def reach_maps(fields: Mapping[str, Tensor], *, title: str | None = None) -> Fig
     for name, field in maps.items():
         if not (field >= 0).all() or field.max() <= 0:
             raise ValueError(f"{name!r} must hold gradients' sizes, positive somewhere and nowhere negative")
-    sentences = [f"{' '.join(name.split())}, {(field > 0).mean():.0%} of {field.shape[0]} × {field.shape[1]} pixels are read"
-                 for name, field in maps.items()]
+    sentences = [f"{' '.join(name.split())}, {(field > 0).mean():.0%} of {field.shape[0]} × {field.shape[1]} pixels "
+                 "are read" for name, field in maps.items()]
     figure, axes = new_figure(min(0.9 + 3.1 * len(maps), 9.4), 2.9 + 0.3 * bool(title), columns=len(maps), alt=(
         f"{title or 'Receptive fields'}, heat maps on a logarithmic scale: {listed(sentences)}."))
     panels = list(np.atleast_1d(axes))
@@ -174,7 +174,8 @@ def growth(curves: Mapping[str, Mapping[float, float]], *, mark: float | None = 
     sentences = []
     for name, points in curves.items():
         low, high = min(points), max(points)
-        sentences.append(f"{name} from {short_count(points[low])} at {low:g} to {short_count(points[high])} at {high:g}")
+        ends = (f"{short_count(points[size])} at {size:g}" for size in (low, high))
+        sentences.append(f"{name} from {' to '.join(ends)}")
     figure, axes = new_figure(7.6, 3.9, alt=f"{title or 'Growth'}, {y_label} over {x_label}: {listed(sentences)}.")
     for colour, style, (name, points) in zip(CYCLE, ("-", (0, (5, 2)), (0, (1, 1)), "-.", "-", "-"), curves.items(),
                                              strict=False):

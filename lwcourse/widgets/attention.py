@@ -1,4 +1,4 @@
-"""Explorer of what attention costs beside convolutions: tokens grow with the image's area, attention with their square."""
+"""Explorer of what attention costs beside convolutions: it grows with the square of the number of tokens."""
 from lwcourse import viz
 from lwcourse.profile import format_bytes
 from lwcourse.tables import html_table
