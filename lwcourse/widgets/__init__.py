@@ -15,9 +15,10 @@ from lwcourse.widgets.dilation import DilationExplorer
 from lwcourse.widgets.explorer import Explorer, dropdown, slider
 from lwcourse.widgets.ghosts import GhostExplorer
 from lwcourse.widgets.groups import GroupExplorer
+from lwcourse.widgets.tokens import TokenExplorer
 from lwcourse.widgets.towers import TowerExplorer
 
 __all__ = [
     "AttentionExplorer", "ConvExplorer", "DilationExplorer", "Explorer", "GhostExplorer", "GroupExplorer",
-    "ProfileExplorer", "TowerExplorer", "WidthExplorer", "dropdown", "slider",
+    "ProfileExplorer", "TowerExplorer", "TokenExplorer", "WidthExplorer", "dropdown", "slider",
 ]
