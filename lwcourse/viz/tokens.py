@@ -65,7 +65,7 @@ def number_grids(grids: Mapping[str, tuple[Tensor, Tensor]], *, title: str | Non
     sizes = [values.shape for values, _ in frames.values()]
     shown = [f"{name}, {rows} × {columns}" for name, (rows, columns) in zip(frames, sizes, strict=True)]
     widths = [max(columns, 4) for _, columns in sizes]
-    figure, axes = new_figure(9.4, 0.95 + 8.6 / sum(widths) * max(rows for rows, _ in sizes) + 0.3 * bool(title),
+    figure, axes = new_figure(9.4, 0.65 + 8.6 / sum(widths) * max(rows for rows, _ in sizes) + 0.3 * bool(title),
                               columns=len(frames), width_ratios=widths,
                               alt=f"{title or 'Tensors'}, in tables of numbers: {listed(shown)}.")
     for panel, (name, (values, kinds)) in zip(np.atleast_1d(axes), frames.items(), strict=True):
