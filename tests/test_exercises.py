@@ -15,7 +15,7 @@ from lwcourse.checks import CheckFailed, exercises
 
 ROOT = Path(__file__).parents[1]
 LEAST = 3  # wrong answers an exercise, exercises a chapter
-TAUGHT = ("01", "02")  # chapters that must have exercises
+TAUGHT = tuple(f"{chapter:02}" for chapter in range(1, 9))  # chapters that must have exercises
 
 
 def wrong_answers():
@@ -43,9 +43,10 @@ def notebooks(folder):
 def test_solution_passes(path):
     notebook = read_notebook(path)
     execute(notebook, path.parent)
-    verdicts = [output.get("text", "") for cell in notebook.cells if "lw.check(" in cell.source
-                for output in cell.get("outputs", [])]
-    assert len(verdicts) >= LEAST and all(" correct: " in verdict for verdict in verdicts)
+    verdicts = ["".join(output.text for output in cell.outputs if output.get("name") == "stdout")  # bars are on stderr
+                for cell in notebook.cells if "lw.check(" in cell.source]
+    assert len(verdicts) >= LEAST
+    assert [verdict for verdict in verdicts if " correct: " not in verdict] == []
 
 
 @pytest.mark.parametrize("path", notebooks("exercises"))
