@@ -71,7 +71,7 @@ def reference_errors(name: str, reference: Reference, num_classes: int = 1000,
     theirs = reference.build(num_classes).eval()
     randomise_statistics(theirs)
     ours = lw.create_model(name, num_classes, **reference.arguments).eval()
-    x = torch.randn(2, lw.model_card(name).input_size[0], *reference.size)
+    x = torch.randn(1, lw.model_card(name).input_size[0], *reference.size)
     errors = {}
     for dtype in dtypes:
         if dtype == torch.float64:

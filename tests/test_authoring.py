@@ -119,25 +119,25 @@ def test_nbgrader_generates_the_same_and_autogrades(graded, root, tmp_path, monk
         names.append(real.name)
     made = {path.name: read_notebook(path) for path in make_exercises(graded)}
     course = tmp_path / "grading"
+    (course / "source/sheets").mkdir(parents=True)
     for name in names:
-        folder = course / "source" / name.removesuffix(".ipynb")
-        folder.mkdir(parents=True)
-        write(folder / name, read_notebook(graded / "solutions" / name))
-        nbgrader(course, "generate_assignment", folder.name)
-        assert plain(read_notebook(course / "release" / folder.name / name)) == plain(made[name])
+        write(course / "source/sheets" / name, read_notebook(graded / "solutions" / name))
+    nbgrader(course, "generate_assignment", "sheets")
+    for name in names:
+        assert plain(read_notebook(course / "release/sheets" / name)) == plain(made[name])
 
     answered = copy.deepcopy(made["00_sheet.ipynb"])
     answered.cells[-2].source = RIGHT_00_1
     wrong = copy.deepcopy(answered)
     wrong.cells[-2].source = RIGHT_00_1.replace("kernel**2", "kernel")
     for student, copied in (("right", answered), ("untouched", made["00_sheet.ipynb"]), ("wrong", wrong)):
-        folder = course / "submitted" / student / "00_sheet"
+        folder = course / "submitted" / student / "sheets"
         folder.mkdir(parents=True)
         write(folder / "00_sheet.ipynb", copied)
-    nbgrader(course, "autograde", "00_sheet")
+    nbgrader(course, "autograde", "sheets")
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as gradebook:
         scores = {student: (one.score, one.max_score) for student in ("right", "untouched", "wrong")
-                  for one in [gradebook.find_submission("00_sheet", student)]}
+                  for one in [gradebook.find_submission_notebook("00_sheet", "sheets", student)]}
     assert scores == {"right": (2, 2), "untouched": (0, 2), "wrong": (0, 2)}
 
 

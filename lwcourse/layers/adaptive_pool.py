@@ -17,8 +17,8 @@ def adaptive_average_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _shares(old: int, new: int) -> Tensor:
     """(new, old): the share of each old pixel in each new one, which is the mean of those that it touches."""
-    shares = torch.zeros(new, old)
-    for i in range(new):
+    shares = [[0.0] * old for _ in range(new)]  # a list: tracing would record what fills a tensor
+    for i, row in enumerate(shares):
         start, end = i * old // new, -(-(i + 1) * old // new)
-        shares[i, start:end] = 1 / (end - start)
-    return shares
+        row[start:end] = [1 / (end - start)] * (end - start)
+    return torch.tensor(shares)
