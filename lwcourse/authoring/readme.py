@@ -46,15 +46,17 @@ def chapters_table(root: Path) -> str:
 def networks_table(root: Path) -> str:
     """One row a network: what is published, and what is counted; networks that label pixels have an mIoU, said so."""
     chapters = {path.name[:2]: path for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
-    lines = ["| network | paper | parameters (M) | MACs (M) | published top-1, or mIoU (%) | chapter |",
-             "|---|---|--:|--:|--:|---|"]
+    lines = ["| network | paper | input | parameters (M) | MACs (M) | published top-1, or mIoU (%) | chapter |",
+             "|---|---|--:|--:|--:|--:|---|"]
     for card in sorted(map(model_card, list_models()), key=lambda card: (card.chapter, card.year, card.name)):
         accuracy = accuracy_words(card, "not given")
         chapter = chapters.get(card.chapter)
         link = f"[{card.chapter}](notebooks/{chapter.name})" if chapter else card.chapter
         name = ", ".join(f"`{one}`" for one in (card.name, *alias_words(card)))
-        lines.append(f"| {name} | [{card.paper}]({card.url}), {card.year} | {card.counted_params / 1e6:.2f} | "
-                     f"{card.counted_macs / 1e6:.1f} | {accuracy} | {link} |")
+        size = "{} × {}".format(*card.input_size[1:])
+        macs = f"{card.counted_macs / 1e6:.1f}" + f" and {card.counted_adds / 1e6:.1f} additions" * (card.counted_adds > 0)
+        lines.append(f"| {name} | [{card.paper}]({card.url}), {card.year} | {size} | {card.counted_params / 1e6:.2f} | "
+                     f"{macs} | {accuracy} | {link} |")
     return "\n".join(lines)
 
 
