@@ -98,8 +98,10 @@ def test_tables_come_from_cells_and_cards(course):
     assert all(f"`{name}`" in row for name in lw.list_models() if lw.model_card(name).chapter == "02")
     card = lw.model_card("mobilenet_v2")
     row = next(line for line in text.splitlines() if line.startswith("| `mobilenet_v2`"))
-    assert row.count("|") == 7 and "`mbv2`" in row and f"[{card.paper}]({card.url}), 2018" in row
-    assert "| 3.50 | 300.8 | 72.0 | [02](notebooks/02_mobilenets.ipynb) |" in row
+    assert row.count("|") == 8 and "`mbv2`" in row and f"[{card.paper}]({card.url}), 2018" in row
+    assert "| 224 × 224 | 3.50 | 300.8 | 72.0 | [02](notebooks/02_mobilenets.ipynb) |" in row
+    row = next(line for line in text.splitlines() if line.startswith("| `adder_resnet20`"))
+    assert "| 32 × 32 | 0.34 | 0.5 and 80.7 additions | not given | 04 |" in row
     row = next(line for line in text.splitlines() if line.startswith("| `espnet_v1`"))
     assert "`espnetv1 (q=3)`" in row and "| 60.3 mIoU |" in row
     assert text.startswith("# Course\n") and "old" not in text and "\nbetween\n" in text and text.endswith("\nend\n")

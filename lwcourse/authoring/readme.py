@@ -54,7 +54,9 @@ def networks_table(root: Path) -> str:
         link = f"[{card.chapter}](notebooks/{chapter.name})" if chapter else card.chapter
         name = ", ".join(f"`{one}`" for one in (card.name, *alias_words(card)))
         size = "{} × {}".format(*card.input_size[1:])
-        macs = f"{card.counted_macs / 1e6:.1f}" + f" and {card.counted_adds / 1e6:.1f} additions" * (card.counted_adds > 0)
+        macs = f"{card.counted_macs / 1e6:.1f}"
+        if card.counted_adds:
+            macs += f" and {card.counted_adds / 1e6:.1f} additions"
         lines.append(f"| {name} | [{card.paper}]({card.url}), {card.year} | {size} | {card.counted_params / 1e6:.2f} | "
                      f"{macs} | {accuracy} | {link} |")
     return "\n".join(lines)
