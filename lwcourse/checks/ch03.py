@@ -96,6 +96,9 @@ def _refuse_known_mistakes(build: type[nn.Module]) -> None:
     else:
         fail(f"the split is wrong: inputs {', '.join(map(str, inputs))} pass, but the first half should",
              "kept, taken = x.chunk(2, dim=1)")
+    if _adds_its_input(build, outputs):
+        fail("the branch adds its input to what its layers give; V2's unit has no sum: it concatenates",
+             "torch.cat((kept, self.branch(taken)), dim=1)")
     if y[0, [i for i in range(24) if i not in outputs]].min() < 0:
         fail("the branch gives negative numbers: the activation after its last 1x1 is missing",
              "both 1x1 layers end in ReLU; only the depthwise one does not")
@@ -103,6 +106,18 @@ def _refuse_known_mistakes(build: type[nn.Module]) -> None:
     if isinstance(wide, Tensor) and wide.min() < 0:
         fail("at stride 2 some outputs are negative: the activation after the 1x1 of the shortcut is missing",
              "both sides end in a 1x1 with BatchNorm and ReLU")
+
+
+def _adds_its_input(build: type[nn.Module], passed: tuple[int, ...]) -> bool:
+    """Whether the branch gives more than 0 when every BatchNorm gives 0."""
+    unit = build(24, 24, 1)
+    for module in unit.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+    made = [i for i in range(24) if i not in passed]
+    norms, convs = (sum(isinstance(one, kind) for one in unit.modules()) for kind in (nn.BatchNorm2d, nn.Conv2d))
+    return norms == convs > 0 and bool(_output(unit, 24)[0, made].any())
 
 
 def _output(unit: nn.Module, channels: int) -> Tensor:
@@ -141,7 +156,8 @@ def layers_needed(channels: int, groups: int, most: int = 12) -> int | None:
 def connected_after(answer: Mapping[int, int]) -> str:
     """`answer` maps the number of groups to the layers needed, for 64 channels and the shuffle between layers."""
     if set(answer) != set(GROUPS):
-        fail(f"the keys must be the groups {', '.join(map(str, GROUPS))}; got {', '.join(map(str, answer)) or 'none'}")
+        fail(f"the keys must be the groups {', '.join(map(str, GROUPS))}; got {', '.join(map(repr, answer)) or 'none'}",
+             "numbers, such as 2, not texts" if any(isinstance(key, str) for key in answer) else "")
     label = {groups: f"{groups} groups" for groups in GROUPS}
     right = {label[groups]: layers_needed(CHANNELS, groups) for groups in GROUPS}
     missing = [groups for groups in GROUPS if answer[groups] is None or answer[groups] == float("inf")]

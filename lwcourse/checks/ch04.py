@@ -34,6 +34,7 @@ def ghost_module(answer: type[nn.Module]) -> str:
     """`answer(in_channels, out_channels, ratio, cheap_kernel)`: a 1x1 Ghost module with ReLU."""
     _refuse_wrong_shape(answer)
     _refuse_wrong_parts(answer(16, 24, 3, 5))
+    _refuse_wrong_cut(answer(8, 15, 2, 3))
     compare_blocks(answer, reference_ghost, GHOST_CASES)
     return f"Equal to the course's module in {len(GHOST_CASES)} settings."
 
@@ -82,6 +83,20 @@ def _refuse_wrong_parts(module: nn.Module) -> None:
         if maps.min() < 0:
             fail(f"some of the {half} are negative: the activation is missing behind that half",
                  "both halves end in BatchNorm and ReLU")
+
+
+def _refuse_wrong_cut(module: nn.Module) -> None:
+    """`module` makes 8 intrinsic maps, which see one pixel, and 8 ghosts, which see 3 x 3; of the 16 it keeps 15."""
+    x = torch.randn(1, 8, 7, 7)
+    lit = x.clone()
+    lit[0, :, 3, 3] += 5
+    with torch.no_grad():
+        changed = module.eval()(lit) != module(x)
+    changed[0, :, 3, 3] = False
+    ghosts = changed[0].flatten(1).any(1).tolist()
+    if ghosts[7] and not any(ghosts[:7]):
+        fail("the surplus is cut off at the front: only 7 of 8 intrinsic maps are left",
+             "maps[:, :out_channels] keeps the first ones")
 
 
 class _Adder(torch.autograd.Function):
@@ -152,13 +167,23 @@ def adder_function(answer: type[torch.autograd.Function]) -> str:
         right = _Adder.compute(x, w, g)
         _refuse_part("the output", y.detach(), right[0], [(why, one.compute(x, w, g)[0])
                                                           for why, one in OUTPUT_MISTAKES.items()])
-        y.backward(g)
+        try:
+            y.backward(g)
+        except RuntimeError as error:
+            if "invalid gradient" not in str(error):
+                raise
+            fail("backward gives a gradient of a wrong shape: first that of x, (P, K), then that of w, (O, K)",
+                 "return grad_x, grad_w")
         for name, part, index, mistakes in (("the input's gradient", mine_x, 1, INPUT_MISTAKES),
                                             ("the weight's gradient", mine_w, 2, WEIGHT_MISTAKES)):
             if part.grad is None:
                 fail(f"{name} is missing: backward gives None for it", "return grad_x, grad_w")
-            _refuse_part(name, part.grad, right[index],
-                         [(why, one.compute(x, w, g)[index]) for why, one in mistakes.items()])
+            wrong = [(why, one.compute(x, w, g)[index]) for why, one in mistakes.items()]
+            if index == 1:
+                unclipped = _mistaken(input_slope=lambda d: -d).compute(x, w, g)[1]
+                wrong += [("the input's gradient is clipped after the sum; clip each w - x, then sum",
+                           total.clamp(-1, 1)) for total in (right[1], unclipped)]
+            _refuse_part(name, part.grad, right[index], wrong)
     return "Output and both gradients are the paper's."
 
 

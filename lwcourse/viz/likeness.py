@@ -31,13 +31,14 @@ def ghost_likeness(maps: Tensor, kernel_size: int = 3, *, fitted_on: Tensor | No
     source = maps if fitted_on is None else _maps(fitted_on)
     if len(source) != len(maps):
         raise ValueError(f"fitted_on must have {len(maps)} maps, got {len(source)}")
-    varying = maps - maps.mean((1, 2), keepdim=True)
-    total = varying.square().sum((1, 2))
-    shares = torch.empty(len(maps), len(maps))
+    total = (maps - maps.mean((1, 2), keepdim=True)).square().sum((1, 2))
+    error = torch.empty(len(maps), len(maps), dtype=torch.float64)
     for i in range(len(maps)):
-        made = _patches(maps[i], kernel_size) @ _filters(source[i], source, kernel_size)      # (pixels, C)
-        error = (maps.flatten(1) - made.T).square().sum(1)
-        shares[i] = torch.where(total > 1e-9, 1 - error / total.clamp(min=1e-9), 1.0).clamp(0, 1)
+        gram, cross = _normal_equations(maps[i], maps, kernel_size)
+        filters = _solve(*((gram, cross) if source is maps else _normal_equations(source[i], source, kernel_size)))
+        # |maps - patches @ filters|^2, from sums over pixels that are there already
+        error[i] = maps.square().sum((1, 2)) + (filters * (gram @ filters - 2 * cross)).sum(0)
+    shares = torch.where(total > 1e-9, 1 - error / total.clamp(min=1e-9), 1.0).clamp(0, 1).float()
     return shares.fill_diagonal_(1)
 
 
@@ -73,12 +74,16 @@ def _patches(picture: Tensor, kernel_size: int) -> Tensor:
     return torch.cat([patches, patches.new_ones(len(patches), 1)], dim=1)
 
 
-def _filters(source: Tensor, targets: Tensor, kernel_size: int) -> Tensor:
-    """(kernel_size**2 + 1, C): the filter and constant of least squared error from one map to each target."""
+def _normal_equations(source: Tensor, targets: Tensor, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """The products, summed over pixels, of a map's patches with each other and with every target (C, H, W)."""
     patches = _patches(source, kernel_size)
-    gram = patches.T @ patches
-    gram.diagonal().add_(1e-6 * gram.diagonal().mean())  # a constant map has no unique filter
-    return torch.linalg.solve(gram, patches.T @ targets.flatten(1).T)
+    return patches.T @ patches, patches.T @ targets.flatten(1).T
+
+
+def _solve(gram: Tensor, cross: Tensor) -> Tensor:
+    """(kernel_size**2 + 1, C): the filter and constant of least squared error from one map to each target."""
+    ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)  # a constant map has no unique one
+    return torch.linalg.solve(gram + ridge, cross)
 
 
 @themed
@@ -106,7 +111,7 @@ def map_pairs(maps: Tensor, pairs: Sequence[tuple[int, int]] | None = None, *, c
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.03)
     sentences = []
     for row, (i, j) in zip(axes, pairs, strict=True):
-        weights = _filters(maps[i], maps[j:j + 1], kernel_size)
+        weights = _solve(*_normal_equations(maps[i], maps[j:j + 1], kernel_size))
         ghost = (_patches(maps[i], kernel_size) @ weights).view_as(maps[j])
         share = 1 - float((maps[j] - ghost).square().sum() / (maps[j] - maps[j].mean()).square().sum().clamp(min=1e-9))
         sentences.append(f"{i} and {j} correlate with {likeness[i, j]:.2f}, a {kernel_size} × {kernel_size} filter of "

@@ -43,8 +43,10 @@ def search_paths(generations: Mapping[str, Sequence[tuple[float, float]]], *, bu
         left.axvline(budget / scale, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
         left.annotate("budget", (budget / scale, 0), xycoords=("data", "axes fraction"), xytext=(-5, 6),
                       textcoords="offset points", ha="right", fontsize=9, color=INK)
+        low, high = left.get_ylim()
+        left.set_ylim(low - 0.08 * (high - low), high)  # room for the word below the candidates
     left.set(xlabel=f"{x_label} ({unit})" if unit else x_label, ylabel=y_label)
-    left.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, handletextpad=0.1, columnspacing=0.8,
+    left.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, handletextpad=0.3, columnspacing=0.8,
                 title="generation", alignment="left")
     steps = range(1, len(generations) + 1)
     right.plot(steps, best, color=PALETTE["vermillion"], marker="o", label="best so far")

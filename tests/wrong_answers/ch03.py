@@ -62,6 +62,8 @@ def unit(*, split="halves", join="shuffle last", first_act=nn.ReLU, last_act=nn.
                     return self.shuffle(torch.cat((made, kept), dim=1))
                 if join == "branch first, no shuffle":
                     return torch.cat((made, kept), dim=1)
+                if join == "residual" and self.stride == 1:
+                    return self.shuffle(torch.cat((kept, made + self.halves(x)[1]), dim=1))
                 if join == "sum":
                     return self.shuffle(torch.cat((kept + made, made), dim=1))
                 return self.shuffle(torch.cat((kept, made), dim=1))
@@ -119,6 +121,7 @@ WRONG = {
         "the branch comes first, no shuffle": (unit(join="branch first, no shuffle"), "the shuffle is missing, and"),
         "a shuffle with other groups": (unit(groups=4), ["shuffle", "groups"]),
         "an addition": (unit(join="sum"), "no input comes out as it went in"),
+        "a sum in the branch": (unit(join="residual"), "the branch adds its input"),
         "no ReLU after the first 1x1": (unit(first_act=None), "the activation is missing"),
         "no ReLU after the last 1x1": (unit(last_act=None), "activation after its last 1x1 is missing"),
         "ReLU after the depthwise layer": (unit(depthwise_act=nn.ReLU), "no activation there"),
@@ -137,6 +140,7 @@ WRONG = {
         "channels of a group": (lambda: {g: 64 // g for g in NEEDED}, "these are the channels of a group"),
         "one wrong": (needed(g16=4), "16 groups: 4 is too large"),
         "never": (needed(g32=None), "is the shuffle between the layers?"),
+        "keys that are texts": (lambda: {str(g): n for g, n in NEEDED.items()}, "not texts"),
         "a group missing": (lambda: {2: 2}, "the keys must be the groups"),
     },
     "03.4": {

@@ -8,8 +8,8 @@ from lwcourse.layers import AdderConv2d, ConvBNAct
 from lwcourse.models.mobilenet_v2 import MobileNetV2
 
 
-def ghost(*, cheap_norm=True, cheap_act=True, ghosts_first=False, cut=True, round_up=True, groups=True, reads="primary",
-          padding=None, kernel=None, act=nn.ReLU, bias=False):
+def ghost(*, cheap_norm=True, cheap_act=True, ghosts_first=False, cut="end", round_up=True, groups=True,
+          reads="primary", padding=None, kernel=None, act=nn.ReLU, bias=False):
     """Builds the class of a Ghost module with one mistake."""
     def build():
         class Ghost(nn.Module):
@@ -29,7 +29,7 @@ def ghost(*, cheap_norm=True, cheap_act=True, ghosts_first=False, cut=True, roun
                 primary = self.primary(x)
                 ghosts = self.cheap(primary if reads == "primary" else x)
                 maps = torch.cat([ghosts, primary] if ghosts_first else [primary, ghosts], dim=1)
-                return maps[:, :self.out_channels] if cut else maps
+                return {"end": maps[:, :self.out_channels], "front": maps[:, -self.out_channels:], "no": maps}[cut]
         return Ghost
     return build
 
@@ -39,7 +39,7 @@ def clipped(d):
 
 
 def adder(*, output=lambda d: -d.abs().sum(2), for_x=clipped, for_w=lambda d: d,
-          scale=lambda grad: 0.2 * grad.numel()**0.5 / grad.norm(), weight=True):
+          scale=lambda grad: 0.2 * grad.numel()**0.5 / grad.norm(), weight=True, clip_sum=False, swap=False):
     """Builds an adder's autograd function with one mistake."""
     def build():
         class Adder(torch.autograd.Function):
@@ -53,7 +53,9 @@ def adder(*, output=lambda d: -d.abs().sum(2), for_x=clipped, for_w=lambda d: d,
                 x, w = ctx.saved_tensors
                 d = x[:, None] - w
                 grad_w = (g[:, :, None] * for_w(d)).sum(0)
-                return (g[:, :, None] * for_x(d)).sum(1), grad_w * scale(grad_w) if weight else None
+                grad_x = (g[:, :, None] * for_x(d)).sum(1)
+                grad_x, grad_w = grad_x.clamp(-1, 1) if clip_sum else grad_x, grad_w * scale(grad_w) if weight else None
+                return (grad_w, grad_x) if swap else (grad_x, grad_w)
         return Adder
     return build
 
@@ -86,7 +88,8 @@ WRONG = {
         "activation missing in the cheap half": (ghost(cheap_act=False),
                                                  ["ghosts are negative", "activation is missing"]),
         "ghosts before the intrinsic maps": (ghost(ghosts_first=True), "in another order"),
-        "surplus not cut": (ghost(cut=False), "cut off the surplus"),
+        "surplus not cut": (ghost(cut="no"), "cut off the surplus"),
+        "surplus cut at the front": (ghost(cut="front"), "cut off at the front"),
         "rounded down": (ghost(round_up=False), "must be rounded up"),
         "groups forgotten": (ghost(groups=False), "groups is missing"),
         "ghosts of the input": (ghost(reads="input"), "read the module's input"),
@@ -102,6 +105,8 @@ WRONG = {
         "sign for the weight": (adder(for_w=torch.sign), "takes x - w in full precision"),
         "sign for the input": (adder(for_x=lambda d: -d.sign()), "the paper clips w - x"),
         "input not clipped": (adder(for_x=lambda d: -d), "not clipped"),
+        "the sum clipped": (adder(clip_sum=True), "clipped after the sum"),
+        "gradients swapped": (adder(swap=True), "first that of x"),
         "weight clipped": (adder(for_w=lambda d: d.clamp(-1, 1)), "the weight's gradient is clipped"),
         "input pushed away": (adder(for_x=lambda d: d.clamp(-1, 1)), "pushes x away"),
         "weight pushed away": (adder(for_w=lambda d: -d), "pushes the template away"),
