@@ -37,16 +37,24 @@ def test_one_tower_a_channel_is_the_separable_convolution():
     assert "32 towers: 32 of 1,024 pairs" in explorer.figure.alt
 
 
-def test_towers_that_do_not_divide_are_explained():
-    explorer = widgets.TowerExplorer(channels=32)
-    explorer.controls["towers"].value = 12
-    assert "32 channels cannot be split into 12 equal towers" in explorer.table.value and explorer.figure is None
-    explorer.controls["channels"].value = 24
-    assert explorer.figure is not None
+def test_the_slider_offers_only_towers_that_divide():
+    explorer = widgets.TowerExplorer(towers=4, channels=32)
+    towers = explorer.controls["towers"]
+    assert towers.options == (1, 2, 4, 8, 16, 32)
+    shown = []
+    for count in towers.options:
+        towers.value = count
+        shown.append(explorer.figure.alt)
+    assert len(set(shown)) == len(shown) and "32 towers: 32 of 1,024 pairs" in shown[-1]
+    for channels, kept in ((24, 24), (16, 16), (48, 16)):  # 32 towers of 24 channels do not exist
+        explorer.controls["channels"].value = channels
+        assert towers.value == kept and explorer.figure.alt.startswith(f"{kept} towers: ")
+        assert all(channels % count == 0 for count in towers.options)
 
 
 @pytest.mark.parametrize("options, words", [({"towers": 5}, "towers must be one of 1, 2, 3"),
                                             ({"channels": 20}, "channels must be one of 16, 24"),
+                                            ({"towers": 3, "channels": 32}, "32 channels cannot be split into 3"),
                                             ({"kernel": 4}, "kernel must be one of 3, 5, 7")])
 def test_bad_start_is_refused(options, words):
     with pytest.raises(ValueError, match=words):

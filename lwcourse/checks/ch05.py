@@ -90,6 +90,12 @@ ECA_MISTAKES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         lambda w, x: x * _along_channels(w, x.mean((2, 3))),
     "the gate is added; it must multiply": lambda w, x: x + _along_channels(w, x.mean((2, 3))).sigmoid(),
     "you return the gate alone; x must be multiplied by it": lambda w, x: _along_channels(w, x.mean((2, 3))).sigmoid(),
+    "x is added once more behind the gate; ECA has no shortcut":
+        lambda w, x: x + x * _along_channels(w, x.mean((2, 3))).sigmoid(),
+    "the gate is 1 minus ECA's: it closes where that opens":
+        lambda w, x: x * (1 - _along_channels(w, x.mean((2, 3))).sigmoid()),
+    "the mean is over the batch as well: images share one gate":
+        lambda w, x: x * _along_channels(w, x.mean((0, 2, 3))[None]).sigmoid(),
     "the gate is a hard sigmoid; ECA's is a sigmoid":
         lambda w, x: x * F.hardsigmoid(_along_channels(w, x.mean((2, 3)))),
     "the gate is a softmax: channels compete for a sum of 1; ECA's is a sigmoid":
@@ -142,7 +148,7 @@ def coordinate_attention(answer: type[nn.Module]) -> str:
         if isinstance(y, Tensor) and y.shape == other.shape and torch.allclose(y, other, rtol=1e-4, atol=1e-5):
             continue
         _explain(layer, (2, channels, 5, 7), partial(_ca, *parts), mistakes, f"with {channels} channels",
-                 "compare with the figure of section 5.4: two means, one shared squeeze, two gates that multiply")
+                 "compare with the formula of section 5.4: two means, one shared squeeze, two gates that multiply")
     return f"Equal to the course's layer in {len(CA_CASES)} settings, on maps that are not square."
 
 
@@ -179,18 +185,25 @@ def _swapped(parts: tuple[nn.Module, ...], options: Mapping) -> tuple[nn.Module,
 
 def _ca(squeeze: nn.Module, norm: nn.Module, rows: nn.Module, columns: nn.Module, x: Tensor, *,
         act: Callable[[Tensor], Tensor] = F.hardswish, pool: str = "axes", join: str = "times",
-        skip_norm: bool = False, squash: Callable[[Tensor], Tensor] = torch.sigmoid, swap: bool = False) -> Tensor:
+        skip_norm: bool = False, squash: Callable[[Tensor], Tensor] = torch.sigmoid, swap: bool = False,
+        shortcut: float = 0.0, alone: bool = False) -> Tensor:
     """Coordinate attention as a formula, with the mistakes that its options make."""
     row_means, column_means = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
     if pool == "global":
         row_means = column_means = x.mean((2, 3), keepdim=True)
     if pool == "max":
         row_means, column_means = x.amax(3, keepdim=True), x.amax(2, keepdim=True)
+    if pool == "rows":
+        column_means = row_means
+    if pool == "columns":
+        row_means = column_means
     hidden = [act(squeeze(means) if skip_norm else norm(squeeze(means))) for means in (row_means, column_means)]
-    first, second = squash(rows(hidden[0])), squash(columns(hidden[1]))
+    opened = rows(hidden[0]), columns(hidden[1])
+    first, second = map(squash, opened)
     gate = {"times": first * second, "sum": first + second, "mean": (first + second) / 2,
-            "rows": first.expand(*first.shape[:3], x.shape[3]), "columns": second.expand_as(x)}[join]
-    return x * gate
+            "rows": first.expand(*first.shape[:3], x.shape[3]), "columns": second.expand_as(x),
+            "before": (opened[0] * opened[1]).sigmoid()}[join]
+    return gate.expand_as(x) if alone else shortcut * x + x * gate
 
 
 CA_MISTAKES: dict[str, dict] = {}
@@ -205,6 +218,11 @@ for _swap in (False, True):  # whichever way round the two convolutions were wri
         "the mean of the two gates is taken; they multiply each other": {"join": "mean"},
         "only one gate, that of the rows, is used": {"join": "rows"},
         "only one gate, that of the columns, is used": {"join": "columns"},
+        "one sigmoid is taken of the product; each gate has its own": {"join": "before"},
+        "row means open both gates; the columns need the means over the rows": {"pool": "rows"},
+        "column means open both gates; the rows need the means over the columns": {"pool": "columns"},
+        "x is added once more behind the gates; coordinate attention has no shortcut": {"shortcut": 1.0},
+        "you return the gates alone; x must be multiplied by them": {"alone": True},
         "the sigmoid is missing: the gates are not held between 0 and 1": {"squash": lambda x: x},
         "the gates are hard sigmoids; here they are sigmoids": {"squash": F.hardsigmoid},
     }.items():

@@ -20,20 +20,33 @@ class TowerExplorer(Explorer):
                                      ("kernel", kernel, KERNELS)):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+        if channels % towers:
+            raise ValueError(f"{channels} channels cannot be split into {towers} equal towers")
+        choose_towers = ipywidgets.SelectionSlider(options=self._allowed(channels), value=towers,
+                                                   **labelled("towers", continuous_update=False))
+        choose_channels = dropdown("channels", CHANNELS, channels)
+
+        def offer_divisors(change: dict) -> None:
+            """Keep the slider to numbers that divide the channels, near where it stood."""
+            allowed, before = self._allowed(change["new"]), choose_towers.value
+            choose_towers.options = allowed
+            choose_towers.value = max(count for count in allowed if count <= before)
+
+        choose_channels.observe(offer_divisors, "value")  # before the picture is drawn, which super() arranges
         super().__init__({
-            "towers": ipywidgets.SelectionSlider(options=self.TOWERS, value=towers,
-                                                 **labelled("towers", continuous_update=False)),
-            "channels": dropdown("channels", CHANNELS, channels),
+            "towers": choose_towers,
+            "channels": choose_channels,
             "kernel": dropdown("kernel", [(f"{k} × {k}", k) for k in KERNELS], kernel),
         }, self._explore)
 
     @classmethod
+    def _allowed(cls, channels: int) -> tuple[int, ...]:
+        return tuple(count for count in cls.TOWERS if channels % count == 0)
+
+    @classmethod
     def _explore(cls, towers: int, channels: int, kernel: int) -> tuple[viz.Figure, str]:
-        if channels % towers:
-            raise ValueError(f"{channels} channels cannot be split into {towers} equal towers")
         with torch.random.fork_rng(devices=[]):  # looking must not change what the notebook draws next
-            modules = {count: TowerConv(channels, channels, kernel, groups=count) for count in cls.TOWERS
-                       if channels % count == 0}
+            modules = {count: TowerConv(channels, channels, kernel, groups=count) for count in cls._allowed(channels)}
         profiles = {count: profile(module, (channels, cls.SIZE, cls.SIZE)) for count, module in modules.items()}
         costs = {}
         for count, cost in profiles.items():

@@ -28,7 +28,8 @@ def eca(*, kernel=adaptive_kernel_size, bias=False, pool=lambda x: x.mean(dim=(2
 
             def forward(self, x):
                 gate = squash(self.conv(pool(x).unsqueeze(1)).squeeze(1))[:, :, None, None]
-                return {"times": lambda: x * gate, "plus": lambda: x + gate, "alone": lambda: gate}[join]()
+                return {"times": lambda: x * gate, "plus": lambda: x + gate, "alone": lambda: gate,
+                        "shortcut": lambda: x + x * gate, "reversed": lambda: x * (1 - gate)}[join]()
         return Eca
     return build
 
@@ -115,6 +116,23 @@ def ca(*, act=F.hardswish, hidden=lambda channels, reduction: max(8, channels //
     return build
 
 
+def ca_joined(join):
+    """Builds the class of a coordinate attention whose `join(self, x, rows, columns)` is the mistake."""
+    def build():
+        class Ca(nn.Module):
+            def __init__(self, channels, reduction):
+                super().__init__()
+                h = max(8, channels // reduction)
+                self.squeeze = nn.Sequential(nn.Conv2d(channels, h, 1), nn.BatchNorm2d(h), nn.Hardswish())
+                self.rows, self.columns = nn.Conv2d(h, channels, 1), nn.Conv2d(h, channels, 1)
+
+            def forward(self, x):
+                rows, columns = (self.squeeze(x.mean(dim=dim, keepdim=True)) for dim in (3, 2))
+                return join(self, x, rows, columns)
+        return Ca
+    return build
+
+
 def no_return():
     class Ca(CoordinateAttention):
         def forward(self, x):
@@ -153,6 +171,9 @@ WRONG = {
         "bias": (eca(bias=True), "has a bias"),
         "maximum": (eca(pool=lambda x: x.amax(dim=(2, 3))), "the maximum is taken"),
         "added": (eca(join="plus"), "the gate is added"),
+        "with a shortcut": (eca(join="shortcut"), "ECA has no shortcut"),
+        "reversed": (eca(join="reversed"), "it closes where that opens"),
+        "mean over the batch": (eca(pool=lambda x: x.mean(dim=(0, 2, 3)).expand(len(x), -1)), "images share one gate"),
         "gate alone": (eca(join="alone"), "you return the gate alone"),
         "first and last are neighbours": (eca(mode="circular"), "pad with zeros"),
     },
@@ -173,6 +194,16 @@ WRONG = {
         "columns not turned back": (ca(transpose=False), "must match the size"),
         "no sigmoid": (ca(squash=lambda x: x), "the sigmoid is missing"),
         "no bias": (ca(bias=False), "no bias"),
+        "one sigmoid of the product": (ca_joined(lambda self, x, r, c: x * (self.rows(r) * self.columns(c)).sigmoid()),
+                                       "each gate has its own"),
+        "row means twice": (ca_joined(lambda self, x, r, c: x * self.rows(r).sigmoid() * self.columns(r).sigmoid()),
+                            "row means open both gates"),
+        "column means twice": (ca_joined(lambda self, x, r, c: x * self.rows(c).sigmoid() * self.columns(c).sigmoid()),
+                               "column means open both gates"),
+        "a shortcut": (ca_joined(lambda self, x, r, c: x + x * self.rows(r).sigmoid() * self.columns(c).sigmoid()),
+                       "has no shortcut"),
+        "gates alone": (ca_joined(lambda self, x, r, c: self.rows(r).sigmoid() * self.columns(c).sigmoid()),
+                        "you return the gates alone"),
         "no return": (no_return, "is the return missing?"),
     },
     "05.3": {
