@@ -87,7 +87,10 @@ def _refuse_other_fusion(block: nn.Module, arguments: tuple, shape: tuple[int, .
         "the maps are only concatenated: the fusion is missing": {"hierarchical": False},
         "the branch of rate 1 is fused too; in ESPNet the fusion starts at rate 2": {"fuse_from": 0},
         "the fusion adds each map to the one before it only; it must add the sum so far": {"pairs": True},
+        "the fusion goes from large rates to small ones; each map must be added to that of the next larger rate":
+            {"backwards": True},
         "the shortcut is missing": {"shortcut": False},
+        "the input is added after BatchNorm and PReLU; add it before them": {"late": True},
     }
     if _agree(mine, output(_variant(arguments))):
         return
@@ -98,7 +101,8 @@ def _refuse_other_fusion(block: nn.Module, arguments: tuple, shape: tuple[int, .
             continue
         if _agree(mine, other):
             fail(f"{reason} ({type(block).__name__}{arguments})",
-                 "from the third map on, maps[k] = maps[k] + maps[k - 1], small rates first" if "fus" in reason
+                 "from the third map on, maps[k] = maps[k] + maps[k - 1], small rates first" if "fusion" in reason
+                 or "fused" in reason or "concatenated" in reason
                  else "y + x before the BatchNorm, if stride is 1 and the channels are equal")
 
 
@@ -107,28 +111,44 @@ def _copy(block: nn.Module) -> nn.Module:
     return copy.deepcopy(block).cpu()
 
 
-class _PairsOnly(nn.Module):
-    def __init__(self, pyramid: DilatedPyramid):
+class _OtherFusion(nn.Module):
+    """Adds neighbouring maps only, or, `backwards`, sums from the largest rate down to rate 2."""
+
+    def __init__(self, pyramid: DilatedPyramid, backwards: bool):
         super().__init__()
-        self.branches = pyramid.branches
+        self.branches, self.backwards = pyramid.branches, backwards
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [branch(x) for branch in self.branches]
+        if self.backwards:
+            for k in range(len(maps) - 2, 0, -1):
+                maps[k] = maps[k] + maps[k + 1]
+            return torch.cat(maps, dim=1)
         return torch.cat(maps[:2] + [a + b for a, b in zip(maps[1:], maps[2:], strict=False)], dim=1)
 
 
+class _LateShortcut(nn.Module):
+    def __init__(self, module: ESP):
+        super().__init__()
+        self.module, self.has_shortcut = module, module.has_shortcut
+        module.has_shortcut = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x) + x if self.has_shortcut else self.module(x)
+
+
 def _variant(arguments: tuple, *, hierarchical: bool = True, fuse_from: int = 1, pairs: bool = False,
-             shortcut: bool = True) -> ESP:
+             backwards: bool = False, shortcut: bool = True, late: bool = False) -> nn.Module:
     module = ESP(*arguments, hierarchical=hierarchical)
     branches = module.pyramid.branches
     if fuse_from == 0:
         if len({branch.out_channels for branch in branches}) > 1:
             raise ValueError("branches differ")
         module.pyramid.fuse_from = 0
-    if pairs:
-        module.pyramid = _PairsOnly(module.pyramid)
+    if pairs or backwards:
+        module.pyramid = _OtherFusion(module.pyramid, backwards)
     module.has_shortcut &= shortcut
-    return module
+    return _LateShortcut(module) if late else module
 
 
 def _agree(a: Tensor, b: Tensor) -> bool:
@@ -163,7 +183,23 @@ def mean_iou(answer: Callable[[Tensor], Tensor]) -> None:
             return mean(parts(confusion)[0] / denominator(*parts(confusion)))
         return wrong
 
+    def pooled(confusion: Tensor) -> Tensor:
+        both, true, predicted = parts(confusion)
+        return (both.sum() / (true + predicted - both).sum()).float()
+
+    def found_only(confusion: Tensor) -> Tensor:
+        both, true, predicted = parts(confusion)
+        return (both / (true + predicted - both))[both > 0].mean().float()
+
+    def twice(confusion: Tensor) -> Tensor:
+        both, true, predicted = parts(confusion)
+        return mean(2 * both / (true + predicted))
+
     mistakes = {
+        "intersections and unions are summed over the classes first; take the ratio for each class, then the mean":
+            pooled,
+        "a class that occurs and is never predicted is left out; its IoU is 0, and it counts": found_only,
+        "this is the Dice score, twice the intersection by the sum of both; IoU divides by the union": twice,
         "the union counts the pixels of the intersection twice": ratio(lambda both, true, predicted: true + predicted),
         "this is the share of each true class that was found (recall); pixels wrongly given to the class must count "
         "against it too": ratio(lambda both, true, predicted: true),
@@ -211,6 +247,10 @@ def fusion(answer: Mapping[str, float]) -> str:
         "these are per cent; give shares between 0 and 1": {name: 100 * share for name, share in right.items()},
         "these are shares of the picture of 41 x 41 pixels; divide by the square of the field's side":
             {name: count / 41**2 for name, count in counts.items()},
+        "these are shares that stay empty; the question is for those that are reached":
+            {name: 1 - share for name, share in right.items()},
+        "in ESPNetv2 all branches are fused, that of rate 1 too: fuse_from=0":
+            right | {"ESPNetv2, fused": _reached(V2_RATES, 1, True) / fields["ESPNetv2, fused"]},
         "fusion makes no difference: did you add up all branches, or pass hierarchical to none of them?": everything,
         "fusion makes no difference: is hierarchical the same in both?":
             right | {name: right[name.replace("not fused", "fused")] for name in ABLATIONS},

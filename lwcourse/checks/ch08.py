@@ -21,6 +21,19 @@ MAX_MACS, MAX_PARAMS, LEAST_ACCURACY = 2_000_000, 60_000, 0.3
 RECIPE = {"epochs": 4, "lr": 0.1, "batch_size": 32}
 
 
+class Transform:
+    """A function on sequences that tells its name in messages."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        self.function = function
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        return self.function(tokens)
+
+    def __repr__(self) -> str:
+        return f"the transform {self.function.__name__!r}"
+
+
 def reversed_order(tokens: Tensor) -> Tensor:
     """A stand-in for the transformer that depends on the order of tokens: (B, T, C) -> the same."""
     steps = torch.linspace(0.5, 1.5, tokens.shape[1]).view(1, -1, 1)
@@ -30,6 +43,9 @@ def reversed_order(tokens: Tensor) -> Tensor:
 def less_the_mean(tokens: Tensor) -> Tensor:
     """A stand-in that mixes the tokens of a sequence."""
     return tokens - 2 * tokens.mean(dim=1, keepdim=True)
+
+
+TRANSFORMS = Transform(reversed_order), Transform(less_the_mean)
 
 
 def reference_deal(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
@@ -42,7 +58,7 @@ def reference_deal(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _deal(*, columns_first=False, patch_is_sequence=False, batch_mixed=False, padded=False, cut=False,
-          viewed=False, half=False):
+          viewed=False, half=False, one_sequence=False, quarters=False, align_corners=None):
     """The same with one mistake."""
     def deal(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         n, c, height, width = x.shape
@@ -52,15 +68,22 @@ def _deal(*, columns_first=False, patch_is_sequence=False, batch_mixed=False, pa
                 return deal_even(y, transform)[:, :, :height, :width]
             return deal_even(x[:, :, :height // 2 * 2, :width // 2 * 2], transform)
         even = [side + side % 2 for side in (height, width)]
-        y = x if even == [height, width] else F.interpolate(x, even, mode="bilinear")
+        how = {"mode": "bilinear", "align_corners": align_corners}
+        y = x if even == [height, width] else F.interpolate(x, even, **how)
         y = deal_even(y, transform)
-        return y if even == [height, width] or half else F.interpolate(y, (height, width), mode="bilinear")
+        return y if even == [height, width] or half else F.interpolate(y, (height, width), **how)
 
     def deal_even(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         n, c, height, width = x.shape
         rows, columns = height // 2, width // 2
         if viewed:
             return transform(x.reshape(n * 4, rows * columns, c)).reshape(n, c, height, width)
+        if one_sequence:
+            return transform(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+        if quarters:
+            y = x.reshape(n, c, 2, rows, 2, columns).permute(0, 2, 4, 3, 5, 1)
+            y = transform(y.reshape(4 * n, rows * columns, c)).reshape(y.shape)
+            return y.permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
         y = x.reshape(n, c, rows, 2, columns, 2)
         order = (0, 3, 5, 4, 2, 1) if columns_first else (0, 2, 4, 3, 5, 1) if patch_is_sequence else (0, 3, 5, 2, 4, 1)
         if batch_mixed:
@@ -81,6 +104,11 @@ DEAL_MISTAKES = {
     "a sequence mixes the images of the batch: each image needs sequences of its own": _deal(batch_mixed=True),
     "odd sides are padded; stretch the map with F.interpolate(..., mode=\"bilinear\") instead, as zeros would be "
     "tokens too": _deal(padded=True),
+    "all pixels of an image are in one sequence; deal them out to four, one for each pixel of a 2 x 2 patch":
+        _deal(one_sequence=True),
+    "your sequences hold the four quarters of the map; pixel k of every 2 x 2 patch belongs to sequence k: split H "
+    "into (H/2, 2), not (2, H/2)": _deal(quarters=True),
+    "odd sides are stretched with align_corners=True; leave align_corners alone": _deal(align_corners=True),
     "the channels end up among the pixels: a reshape alone does not move an axis, so permute first":
         _deal(viewed=True),
 }
@@ -100,12 +128,12 @@ def deal(answer: Callable[..., Tensor]) -> str:
     back = answer(x.clone(), noted)
     if not seen:
         fail("`transform` is never called", hint)
-    even = [(torch.randn(shape), one) for shape in SHAPES for one in (reversed_order, less_the_mean)]
+    even = [(torch.randn(shape), one) for shape in SHAPES for one in TRANSFORMS]
     if isinstance(back, Tensor) and back.shape == x.shape and seen[0] == (8, 6, 3) and not torch.equal(back, x):
         fail("without a change in between, folding does not give the map back: it must undo each step of the "
              "unfolding, last step first", hint)
     compare_functions(answer, reference_deal, even, DEAL_MISTAKES, hint)
-    odd = [(torch.randn(shape), one) for shape in ODD_SHAPES for one in (reversed_order, less_the_mean)]
+    odd = [(torch.randn(shape), one) for shape in ODD_SHAPES for one in TRANSFORMS]
     try:
         outputs = [answer(x.clone(), one) for x, one in odd]
     except RuntimeError as error:
@@ -127,20 +155,23 @@ def reference_attention(queries: Tensor, keys: Tensor, values: Tensor, biases: T
     return _attend()(queries, keys, values, biases, height, width)
 
 
-def _attend(*, scale="root", bias="distance", where="scores", axis=-1):
+def _attend(*, scale="root", bias="distance", where="scores", axis=-1, sign=1, softmax=True):
     """Attention with biases, right by default, or with one mistake."""
     def attend(queries: Tensor, keys: Tensor, values: Tensor, biases: Tensor, height: int, width: int) -> Tensor:
         depth = queries.shape[-1]
         scores = queries @ keys.transpose(-2, -1)
-        factor = {"root": depth**-0.5, "none": 1.0, "channels": 1 / depth}[scale]
-        rows = torch.arange(height).repeat_interleave(width)
-        columns = torch.arange(width).repeat(height)
+        factor = {"root": depth**-0.5, "none": 1.0, "channels": 1 / depth, "values": values.shape[-1]**-0.5}[scale]
+        down, across = (width, height) if bias == "column by column" else (height, width)
+        rows = torch.arange(down).repeat_interleave(across)
+        columns = torch.arange(across).repeat(down)
         dy, dx = rows[:, None] - rows, columns[:, None] - columns
-        if bias == "distance":
+        if bias in ("distance", "column by column"):
             dy, dx = dy.abs(), dx.abs()
         elif bias == "swapped":
             dy, dx = dx.abs(), dy.abs()
-        added = biases[:, dy, dx] if bias != "none" else torch.zeros(())
+        added = sign * biases[:, dy, dx] if bias != "none" else torch.zeros(())
+        if not softmax:
+            return (scores * factor + added) @ values
         if where == "before scale":
             return ((scores + added) * factor).softmax(axis) @ values
         if where == "after softmax":
@@ -156,6 +187,12 @@ ATTENTION_MISTAKES = {
     "the biases are scaled with the scores; add them after the division": _attend(where="before scale"),
     "the biases are missing": _attend(bias="none"),
     "rows and columns are swapped: biases[head, |dy|, |dx|]": _attend(bias="swapped"),
+    "rows are counted with `height` where it must be `width`: position t stands in row t // width, column t % width":
+        _attend(bias="column by column"),
+    "the scores are divided by the root of the values' channels; it must be that of the queries'":
+        _attend(scale="values"),
+    "the biases are subtracted; add them": _attend(sign=-1),
+    "the softmax is missing": _attend(softmax=False),
     "the offset keeps its sign: -1 then reads the last entry of the table; take its absolute value":
         _attend(bias="signed"),
     "the softmax runs over the queries; the weights of each query, over all keys, must sum to 1": _attend(axis=-2),

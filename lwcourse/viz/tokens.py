@@ -27,8 +27,10 @@ def reach_maps(fields: Mapping[str, Tensor], *, title: str | None = None) -> Fig
     for name, field in maps.items():
         if not (field >= 0).all() or field.max() <= 0:
             raise ValueError(f"{name!r} must hold gradients' sizes, positive somewhere and nowhere negative")
-    sentences = [f"{' '.join(name.split())}, {(field > 0).mean():.0%} of {field.shape[0]} × {field.shape[1]} pixels "
-                 "are read" for name, field in maps.items()]
+    shares = {name: (field > 0).mean() for name, field in maps.items()}
+    shares = {name: f"{share:.0%}" if share >= 0.01 else f"{share:.1%}" for name, share in shares.items()}
+    sentences = [f"{' '.join(name.split())}, {shares[name]} of {field.shape[0]} × {field.shape[1]} pixels are read"
+                 for name, field in maps.items()]
     figure, axes = new_figure(min(0.9 + 3.1 * len(maps), 9.4), 2.9 + 0.3 * bool(title), columns=len(maps), alt=(
         f"{title or 'Receptive fields'}, heat maps on a logarithmic scale: {listed(sentences)}."))
     panels = list(np.atleast_1d(axes))
@@ -36,7 +38,7 @@ def reach_maps(fields: Mapping[str, Tensor], *, title: str | None = None) -> Fig
         picture = panel.imshow(np.where(field > 0, np.maximum(field / field.max(), 10.0**-DECADES), np.nan),
                                norm=LogNorm(10.0**-DECADES, 1))
         panel.grid(visible=False)
-        panel.set_title(f"{name}\n{(field > 0).mean():.0%} read", fontsize=9.5, fontweight="normal")
+        panel.set_title(f"{name}\n{shares[name]} read", fontsize=9.5, fontweight="normal")
         panel.set_xlabel("input column (pixels)")
     panels[0].set_ylabel("input row (pixels)")
     bar = figure.colorbar(picture, ax=panels, fraction=0.05, pad=0.02, shrink=0.85)

@@ -38,6 +38,9 @@ def esp(*, fuse="right", shortcut="right", rates=RATES, padding=None, order="sum
                         maps[i] = maps[i] + maps[i - 1]
                     elif fuse == "pairs":
                         maps[i] = plain[i] + plain[i - 1]
+                if fuse == "backwards":
+                    for i in (3, 2, 1):
+                        maps[i] = maps[i] + maps[i + 1]
                 y = torch.cat(maps, dim=1)
                 if order == "norm first":
                     return self.norm(y) + x if self.adds else self.norm(y)
@@ -98,6 +101,7 @@ WRONG = {
         "fusion forgotten": (esp(fuse="none"), "the fusion is missing"),
         "rate 1 fused too": (esp(fuse="all"), ["rate 1 is fused too", "starts at rate 2"]),
         "neighbours added, not the sum": (esp(fuse="pairs"), "it must add the sum so far"),
+        "large rates first": (esp(fuse="backwards"), "the fusion goes from large rates to small ones"),
         "rates 1 to 5": (esp(rates=(1, 2, 3, 4, 5)), "the dilation rates [1, 2, 3, 4, 5], not [1, 2, 4, 8, 16]"),
         "rates of a smaller pyramid": (esp(rates=(1, 1, 2, 4, 8)), "the dilation rates [1, 1, 2, 4, 8]"),
         "padding 1 everywhere": (esp(padding=1), ["the branch of rate 2 has padding 1", "must be its rate"]),
@@ -105,7 +109,8 @@ WRONG = {
         "shortcut at stride 2": (esp(shortcut="stride ignored"), ["taken where it cannot be", "stride 2 makes"]),
         "shortcut though channels differ": (esp(shortcut="channels ignored"),
                                             ["taken where it cannot be", "12 channels come in and 30 go out"]),
-        "BatchNorm before the sum": (esp(order="norm first"), "MyESP(20, 20, 1)"),
+        "BatchNorm before the sum": (esp(order="norm first"),
+                                     ["MyESP(20, 20, 1)", "added after BatchNorm and PReLU"]),
         "BatchNorm missing": (esp(norm=False), "BatchNorm2d"),
         "bias before BatchNorm": (esp(bias=True), "bias"),
         "3x3 reduction at stride 1": (esp(kernel=3), "rates [1, 1, 2, 4, 8, 16]"),
@@ -126,6 +131,11 @@ WRONG = {
                                                              .mean()), "counts as 1"),
         "weighted by frequency": (iou(lambda both, true, predicted: ((both / (true + predicted - both)).nan_to_num()
                                                                      * true / true.sum()).sum()), "weighted by"),
+        "summed before the ratio": (iou(lambda both, true, predicted: both.sum() / (true + predicted - both).sum()),
+                                    "summed over the classes first"),
+        "classes never found left out": (iou(lambda both, true, predicted: (both / (true + predicted - both))[both > 0]
+                                                                           .mean()), "never predicted is left out"),
+        "Dice": (iou(lambda both, true, predicted: (2 * both / (true + predicted)).nanmean()), "the Dice score"),
         "IoU of each class": (iou(lambda both, true, predicted: both / (true + predicted - both)),
                               "must not count"),
         "a plain number": (lambda: lambda confusion: 0.5, "not a tensor"),
@@ -135,6 +145,8 @@ WRONG = {
         "per cent": (lambda: {name: 100 * share for name, share in SHARES.items()}, "these are per cent"),
         "shares of the picture": (lambda: {name: count / 41**2 for name, count in COUNTS.items()},
                                   "shares of the picture"),
+        "holes": (lambda: {name: 1 - share for name, share in SHARES.items()}, "shares that stay empty"),
+        "rate 1 not fused in ESPNetv2": (shares(**{"ESPNetv2, fused": 25 / 81}), "in ESPNetv2 all branches are fused"),
         "rate 1 fused in ESPNet": (shares(**{"ESPNet, fused": 41 / 33**2}), "rate 1 is fused too"),
         "all branches added up": (lambda: {"ESPNet, fused": 41 / 33**2, "ESPNet, not fused": 41 / 33**2,
                                            "ESPNetv2, fused": 33 / 81, "ESPNetv2, not fused": 33 / 81},
