@@ -1,4 +1,7 @@
-"""The adder convolution on a CPU: lays out what the loops of adder_tiles.py read, and shares them among threads."""
+"""The adder convolution on a CPU: lays out what the loops of adder_tiles.py read, and shares them among threads.
+
+Several threads gain most with OMP_WAIT_POLICY=passive in the environment: see benchmark_adder.py.
+"""
 import functools
 import os
 from collections.abc import Callable
