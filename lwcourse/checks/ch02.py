@@ -5,12 +5,19 @@ import torch
 from torch import nn
 
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, a_module_class, compare_blocks, compare_numbers
+from lwcourse.checks.helpers import (
+    a_function,
+    a_module_class,
+    compare_blocks,
+    compare_numbers,
+    refuse_over_budget,
+    ten_class_network,
+    trained_accuracy,
+)
 from lwcourse.data import load_data
 from lwcourse.layers import ConvBNAct, SqueezeExcitation, make_divisible
 from lwcourse.models.mobilenet_v2 import InvertedResidual, MobileNetV2
 from lwcourse.profile import profile
-from lwcourse.train import TrainingDiverged, fit_seeds
 
 BLOCK_CASES = (  # (in_channels, out_channels, stride, expand), input shape
     ((24, 32, 1, 6), (1, 24, 5, 6)),   # channels change: no shortcut
@@ -146,29 +153,12 @@ def _cost_on_paper(block: Callable[..., nn.Module]):
 @exercise("02.4", title="A network for two budgets", minutes=25, difficulty="hard", expects=a_function)
 def two_budgets(answer: Callable[[], nn.Module]) -> str:
     """`answer()` builds a network for (N, 3, 32, 32) and ten classes; it is trained here, and accuracy is its score."""
-    network = answer()
-    if not isinstance(network, nn.Module):
-        fail(f"your function returns {type(network).__name__}, not a network"
-             + ("; is the return missing?" if network is None else ""))
-    with torch.no_grad():
-        logits = network.eval()(torch.zeros(2, 3, 32, 32))  # by itself first: an error is told with its line
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, 10):
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-        fail(f"two images of 3 x 32 x 32 must give logits of shape (2, 10), got {got}")
+    network = ten_class_network(answer, (3, 32, 32))
     cost = profile(network, (3, 32, 32))
     bills = ((cost.macs, MAX_MACS, "MACs"), (cost.params, MAX_PARAMS, "parameters"))
-    if over := [f"{spent:,} {what}, of {budget:,} allowed" for spent, budget, what in bills if spent > budget]:
-        fail(f"over budget: {'; '.join(over)}", "which layers cost most? print(lw.profile(my_design(), (3, 32, 32)))")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a score that does not depend on the machine's threads, and no waiting for each other
-    try:
-        history, = fit_seeds(answer, load_data("photo_digits", copies=1), seeds=(0,), device="cpu", progress=False,
-                             **RECIPE)
-    except TrainingDiverged as error:
-        fail(f"training failed: {error}", "is there a BatchNorm behind every convolution?")
-    finally:
-        torch.set_num_threads(threads)
-    accuracy = history.final.test_accuracy
+    refuse_over_budget(bills, "which layers cost most? print(lw.profile(my_design(), (3, 32, 32)))")
+    accuracy = trained_accuracy(answer, load_data("photo_digits", copies=1), RECIPE,
+                                hint="is there a BatchNorm behind every convolution?")
     if accuracy < LEAST_ACCURACY:
         fail(f"within both budgets, but it learned too little: {accuracy:.0%} of the test digits are right, "
              f"{LEAST_ACCURACY:.0%} are needed",

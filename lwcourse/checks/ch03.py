@@ -5,12 +5,19 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, a_module_class, compare_blocks, compare_functions, compare_numbers
+from lwcourse.checks.helpers import (
+    a_function,
+    a_module_class,
+    compare_blocks,
+    compare_functions,
+    compare_numbers,
+    ten_class_network,
+    trained_accuracy,
+)
 from lwcourse.data import load_data
 from lwcourse.layers import ChannelShuffle
 from lwcourse.models.shufflenet_v2 import ShuffleUnit
 from lwcourse.profile import profile
-from lwcourse.train import TrainingDiverged, fit_seeds
 from lwcourse.viz import channel_connections
 
 SHUFFLE_CASES = (  # channels, groups
@@ -187,15 +194,7 @@ def bill_of(network: nn.Module) -> int:
 @exercise("03.4", title="A network for MACs and traffic", minutes=25, difficulty="hard", expects=a_function)
 def macs_and_traffic(answer: Callable[[], nn.Module]) -> str:
     """`answer()` builds a network for (N, 3, 16, 16) and ten classes; it is trained here, and accuracy is its score."""
-    network = answer()
-    if not isinstance(network, nn.Module):
-        fail(f"your function returns {type(network).__name__}, not a network"
-             + ("; is the return missing?" if network is None else ""))
-    with torch.no_grad():
-        logits = network.eval()(torch.zeros(2, 3, 16, 16))  # by itself first: an error is told with its line
-    if not isinstance(logits, Tensor) or logits.shape != (2, 10):
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        fail(f"two images of 3 x 16 x 16 must give logits of shape (2, 10), got {got}")
+    network = ten_class_network(answer, (3, 16, 16))
     macs, bill = profile(network, (3, 16, 16)).macs, bill_of(network)
     if macs > MAX_MACS:
         fail(f"over budget: {macs:,} MACs, of {MAX_MACS:,} allowed",
@@ -204,16 +203,8 @@ def macs_and_traffic(answer: Callable[[], nn.Module]) -> str:
         fail(f"over budget: the MACs fit, but MACs and traffic together come to {bill:,}, of {MAX_BILL:,} allowed: "
              "this network moves too many bytes",
              "fewer layers, fewer groups, smaller maps; BatchNorm, ReLU and a sum move bytes as well")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a score that does not depend on the machine's threads
-    try:
-        history, = fit_seeds(answer, load_data("digits", image_size=16), seeds=(0,), device="cpu", progress=False,
-                             **RECIPE)
-    except TrainingDiverged as error:
-        fail(f"training failed: {error}", "is there a BatchNorm behind every convolution?")
-    finally:
-        torch.set_num_threads(threads)
-    accuracy = history.final.test_accuracy
+    accuracy = trained_accuracy(answer, load_data("digits", image_size=16), RECIPE,
+                                hint="is there a BatchNorm behind every convolution?")
     if accuracy < LEAST_ACCURACY:
         fail(f"within both budgets, but it learned too little: {accuracy:.0%} of the test digits are right, "
              f"{LEAST_ACCURACY:.0%} are needed", "a network without walls between channels, and two strides at most")

@@ -6,12 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, a_module_class, compare_blocks, compare_numbers
+from lwcourse.checks.helpers import (
+    a_function,
+    a_module_class,
+    compare_blocks,
+    compare_numbers,
+    ten_class_network,
+    trained_accuracy,
+)
 from lwcourse.data import load_data
 from lwcourse.layers import ConvBNAct, GhostModule
 from lwcourse.models.ghostnet import GhostNet
 from lwcourse.profile import profile
-from lwcourse.train import TrainingDiverged, fit_seeds
 
 GHOST_CASES = (  # (in_channels, out_channels, ratio, cheap_kernel), input shape
     ((16, 24, 2, 3), (2, 16, 7, 9)),
@@ -246,31 +252,15 @@ def nanojoule(network: nn.Module, input_size: tuple[int, int, int]) -> float:
 @exercise("04.4", title="A network on 3,000 nanojoules", minutes=30, difficulty="hard", expects=a_function)
 def energy_budget(answer: Callable[[], nn.Module]) -> str:
     """`answer()` builds a network for (N, 3, 32, 32) and ten classes; it is trained here, and accuracy is its score."""
-    network = answer()
-    if not isinstance(network, nn.Module):
-        fail(f"your function returns {type(network).__name__}, not a network"
-             + ("; is the return missing?" if network is None else ""))
-    with torch.no_grad():
-        logits = network.eval()(torch.zeros(2, 3, 32, 32))
-    if not isinstance(logits, Tensor) or logits.shape != (2, 10):
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        fail(f"two images of 3 x 32 x 32 must give logits of shape (2, 10), got {got}")
+    network = ten_class_network(answer, (3, 32, 32))
     spent, params = nanojoule(network, (3, 32, 32)), profile(network, (3, 32, 32)).params
     over = [f"{spent:,.0f} nJ, of {MAX_NANOJOULE:,} allowed"] if spent > MAX_NANOJOULE else []
     over += [f"{params:,} parameters, of {MAX_PARAMS:,} allowed"] if params > MAX_PARAMS else []
     if over:
         fail(f"over budget: {'; '.join(over)}",
              "a stride in the first layer, ghosts or adders for wide ones; print(lw.profile(my_design(), (3, 32, 32)))")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a score that does not depend on the machine's threads
-    try:
-        history, = fit_seeds(answer, load_data("photo_digits", copies=1), seeds=(0,), device="cpu",
-                             progress=False, **RECIPE)
-    except TrainingDiverged as error:
-        fail(f"training failed: {error}", "is there a BatchNorm behind every convolution and adder?")
-    finally:
-        torch.set_num_threads(threads)
-    accuracy = history.final.test_accuracy
+    accuracy = trained_accuracy(answer, load_data("photo_digits", copies=1), RECIPE,
+                                hint="is there a BatchNorm behind every convolution and adder?")
     if accuracy < LEAST_ACCURACY:
         fail(f"within both budgets, but it learned too little: {accuracy:.0%} of the test digits are right, "
              f"{LEAST_ACCURACY:.0%} are needed", "does BatchNorm follow every adder? Fewer layers learn faster")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, a_module_class, a_number
+from lwcourse.checks.helpers import a_function, a_module_class, a_number, refuse_over_budget, trained_accuracy
 from lwcourse.data.arrangements import digit_pairs
 from lwcourse.latency import measure_latency
 from lwcourse.layers import (
@@ -21,7 +21,6 @@ from lwcourse.layers import (
 )
 from lwcourse.models.mobilenet_v2 import InvertedResidual
 from lwcourse.profile import profile
-from lwcourse.train import TrainingDiverged, fit_seeds
 
 ECA_CHANNELS = (16, 64, 128, 300)  # kernels 3, 3, 5, 5
 CA_CASES = ((64, 32), (96, 8), (16, 4))  # (channels, reduction): 8, 12 and 8 hidden channels
@@ -336,18 +335,8 @@ def gate_in_its_place(answer: Callable[[], Mapping[str, nn.Module]]) -> str:
         cost = profile(gate, (channels, 16, 16))
         macs, params = macs + cost.macs, params + cost.params
     bills = ((macs, MAX_MACS, "MACs"), (params, MAX_PARAMS, "parameters"))
-    if over := [f"{spent:,} {what}, of {budget:,} allowed" for spent, budget, what in bills if spent > budget]:
-        fail(f"over budget: {'; '.join(over)}", "where are there fewer channels?")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        history, = fit_seeds(lambda: PlaceNet(answer()), digit_pairs(), seeds=(0,), device="cpu", progress=False,
-                             **RECIPE)
-    except TrainingDiverged as error:
-        fail(f"training failed: {error}")
-    finally:
-        torch.set_num_threads(threads)
-    accuracy = history.final.test_accuracy
+    refuse_over_budget(bills, "where are there fewer channels?")
+    accuracy = trained_accuracy(lambda: PlaceNet(answer()), digit_pairs(), RECIPE)
     if accuracy < LEAST_ACCURACY:
         chance = ": that is guessing. Does your gate see where things are?" if accuracy < 0.6 else ""
         fail(f"within both budgets, but {accuracy:.0%} of the test images are right, {LEAST_ACCURACY:.0%} are "

@@ -5,13 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, a_module_class, compare_blocks, compare_numbers
+from lwcourse.checks.helpers import a_function, a_module_class, compare_blocks, compare_numbers, trained_accuracy
 from lwcourse.data import load_data
 from lwcourse.layers import Branches, ConvBNAct, tower
 from lwcourse.models.googlenet import Inception
 from lwcourse.models.inception_v3 import AsymmetricInception, pooled
 from lwcourse.profile import profile
-from lwcourse.train import TrainingDiverged, fit_seeds
 
 MODULE_CASES = (  # (in_channels, conv1, reduce3, conv3, reduce5, conv5, pool), input shape
     ((24, 8, 12, 16, 4, 20, 6), (2, 24, 9, 12)),
@@ -214,16 +213,8 @@ def wide_field(answer: Callable[[], nn.Module]) -> str:
         fail(f"over budget: {cost.macs:,} MACs, of {MAX_MACS:,} allowed",
              "reduce the channels with a 1x1 before a large kernel, and factorise it")
     _refuse_narrow_field(module)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a score that does not depend on the machine's threads, and no waiting for each other
-    try:
-        history, = fit_seeds(lambda: _frame(answer), load_data("photo_digits", copies=1), seeds=(0,), device="cpu",
-                             progress=False, **RECIPE)
-    except TrainingDiverged as error:
-        fail(f"training failed: {error}", "is there a BatchNorm behind every convolution?")
-    finally:
-        torch.set_num_threads(threads)
-    accuracy = history.final.test_accuracy
+    accuracy = trained_accuracy(lambda: _frame(answer), load_data("photo_digits", copies=1), RECIPE,
+                                hint="is there a BatchNorm behind every convolution?")
     if accuracy < LEAST_ACCURACY:
         fail(f"within the budget and wide enough, but it learned too little: {accuracy:.0%} of the test digits are "
              f"right, {LEAST_ACCURACY:.0%} are needed",

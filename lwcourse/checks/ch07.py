@@ -5,7 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, a_module_class, compare_blocks, compare_functions, compare_numbers
+from lwcourse.checks.helpers import (
+    a_function,
+    a_module_class,
+    compare_blocks,
+    compare_functions,
+    compare_numbers,
+    refuse_over_budget,
+)
 from lwcourse.data import load_data
 from lwcourse.layers import DilatedPyramid
 from lwcourse.models.espnet_v1 import DILATIONS, ESP
@@ -288,9 +295,8 @@ def two_budgets(answer: Callable[[], nn.Module]) -> str:
         cost = profile(network, (3, *SIZE))
         bills = ((cost.macs, MAX_MACS, "MACs"),
                  (cost.peak_activation_bytes, MAX_BYTES, "bytes of live activations at the peak"))
-        if over := [f"{spent:,} {what}, of {budget:,} allowed" for spent, budget, what in bills if spent > budget]:
-            fail(f"over budget: {'; '.join(over)}",
-                 "large maps cost most in both: fewer channels at half and at a quarter of the image's side")
+        refuse_over_budget(
+            bills, "large maps cost most in both: fewer channels at half and at a quarter of the image's side")
         streets = load_data("scenes", train_images=72, test_images=30, image_size=SIZE)
         try:
             fit(network, streets, class_weights=enet_weights(streets), device="cpu", progress=False, **RECIPE)

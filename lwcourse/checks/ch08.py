@@ -6,13 +6,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, compare_functions, compare_numbers
+from lwcourse.checks.helpers import (
+    a_function,
+    compare_functions,
+    compare_numbers,
+    refuse_over_budget,
+    ten_class_network,
+    trained_accuracy,
+)
 from lwcourse.data import load_data
 from lwcourse.models import levit, mobilevit
 from lwcourse.models.mobilevit import PATCH, fold, unfold
 from lwcourse.profile import profile
 from lwcourse.registry import create_model
-from lwcourse.train import TrainingDiverged, fit_seeds
 
 SHAPES = ((2, 3, 4, 6), (1, 2, 8, 4), (3, 4, 6, 6))
 ODD_SHAPES = ((2, 3, 5, 8), (1, 2, 4, 7), (2, 2, 7, 5))
@@ -254,30 +260,13 @@ def _parts(side: int) -> tuple[int, int, int]:
 @exercise("08.4", title="A hybrid for two budgets", minutes=20, difficulty="hard", expects=a_function)
 def hybrid(answer: Callable[[], nn.Module]) -> str:
     """`answer()` builds a network with attention for (N, 3, 32, 32) and ten classes; accuracy is its score."""
-    network = answer()
-    if not isinstance(network, nn.Module):
-        fail(f"your function returns {type(network).__name__}, not a network"
-             + ("; is the return missing?" if network is None else ""))
-    with torch.no_grad():
-        logits = network.eval()(torch.zeros(2, 3, 32, 32))  # by itself first: an error is told with its line
-    if not isinstance(logits, Tensor) or logits.shape != (2, 10):
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        fail(f"two images of 3 x 32 x 32 must give logits of shape (2, 10), got {got}")
+    network = ten_class_network(answer, (3, 32, 32))
     _refuse_without_attention(network)
     cost = profile(network, (3, 32, 32))
     bills = ((cost.macs, MAX_MACS, "MACs"), (cost.params, MAX_PARAMS, "parameters"))
-    if over := [f"{spent:,} {what}, of {budget:,} allowed" for spent, budget, what in bills if spent > budget]:
-        fail(f"over budget: {'; '.join(over)}", "which layers cost most? print(lw.profile(my_hybrid(), (3, 32, 32)))")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a score that does not depend on the machine's threads
-    try:
-        history, = fit_seeds(answer, load_data("photo_digits", copies=1), seeds=(0,), device="cpu", progress=False,
-                             **RECIPE)
-    except TrainingDiverged as error:
-        fail(f"training failed: {error}", "is there a norm before every attention?")
-    finally:
-        torch.set_num_threads(threads)
-    accuracy = history.final.test_accuracy
+    refuse_over_budget(bills, "which layers cost most? print(lw.profile(my_hybrid(), (3, 32, 32)))")
+    accuracy = trained_accuracy(answer, load_data("photo_digits", copies=1), RECIPE,
+                                hint="is there a norm before every attention?")
     if accuracy < LEAST_ACCURACY:
         fail(f"within both budgets, but it learned too little: {accuracy:.0%} of the test digits are right, "
              f"{LEAST_ACCURACY:.0%} are needed", "convolutions first, and one short transformer on a map of 8 x 8")

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from lwcourse import compare
 from lwcourse.checks import fail
+from lwcourse.data import Data
+from lwcourse.train import TrainingDiverged, fit_seeds
 
 
 def a_function(answer: Any) -> bool:
@@ -163,3 +165,39 @@ def _all_close(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
 
 def _summary(case: tuple) -> str:
     return ", ".join(f"a tensor of shape {tuple(a.shape)}" if isinstance(a, Tensor) else repr(a) for a in case)
+
+
+def ten_class_network(answer: Callable[[], nn.Module], size: tuple[int, int, int]) -> nn.Module:
+    """What `answer()` builds, refused unless it is a network that gives images of `size` ten logits each."""
+    network = answer()
+    if not isinstance(network, nn.Module):
+        fail(f"your function returns {type(network).__name__}, not a network"
+             + ("; is the return missing?" if network is None else ""))
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros(2, *size))  # by itself first: an error is told with its line
+    if not isinstance(logits, Tensor) or logits.shape != (2, 10):
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        fail(f"two images of {' x '.join(map(str, size))} must give logits of shape (2, 10), got {got}")
+    return network
+
+
+def refuse_over_budget(bills: Sequence[tuple[int, int, str]], hint: str) -> None:
+    """Refuse when one of `bills`, (spent, budget, of what), is over its budget; all that are over are named."""
+    if over := [f"{spent:,} {what}, of {budget:,} allowed" for spent, budget, what in bills if spent > budget]:
+        fail(f"over budget: {'; '.join(over)}", hint)
+
+
+def trained_accuracy(build: Callable[[], nn.Module], data: Data, recipe: Mapping[str, Any], hint: str = "") -> float:
+    """Test accuracy of a network trained by `lw.fit` with `recipe`; refused when the training diverges.
+
+    One seed, on the CPU and on one thread, so that a score depends little on the machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        history, = fit_seeds(build, data, seeds=(0,), device="cpu", progress=False, **recipe)
+    except TrainingDiverged as error:
+        fail(f"training failed: {error}", hint)
+    finally:
+        torch.set_num_threads(threads)
+    return history.final.test_accuracy
