@@ -164,6 +164,37 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
         assert all(map(torch.equal, found[0], other))
 
 
+THREADS = """
+import os, torch
+from lwcourse.layers import adder_kernels as kernels
+def sums():
+    return kernels.distances(torch.ones(1, 4, 9, 9), torch.zeros(4, 4, 3, 3), (1, 1), (0, 0))
+torch.set_num_threads(2)
+kernels.TERMS = 1000  # many blocks
+x = torch.ones(1000, 1000)
+expected, total = sums(), (x + 1).sum()  # PyTorch's worker waits, and ours
+"""
+FREED = THREADS + """
+before = len(os.listdir("/proc/self/task"))
+kernels._free_cores()
+assert len(os.listdir("/proc/self/task")) == before - 1, before
+assert torch.equal(sums(), expected) and (x + 1).sum() == total
+"""
+FORKED = THREADS + """
+child = os.fork()
+if child == 0:
+    os._exit(0 if torch.equal(sums(), expected) else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert torch.equal(sums(), expected) and (x + 1).sum() == total
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux's list of threads, and forks")
+@pytest.mark.parametrize("code", [FREED, FORKED], ids=["PyTorch's worker is sent off", "a forked process"])
+def test_threads_come_and_go(code):
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True, timeout=100)
+
+
 def test_an_error_in_a_thread_is_raised(monkeypatch):
     def fail(first, last):
         raise FloatingPointError(first)

@@ -1,9 +1,8 @@
-"""The adder convolution on a CPU: lays out what the loops of adder_tiles.py read, and shares them among threads.
-
-Several threads gain most with OMP_WAIT_POLICY=passive in the environment: see benchmark_adder.py.
-"""
+"""The adder convolution on a CPU: lays out what the loops of adder_tiles.py read, and shares them among threads."""
+import ctypes
 import functools
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -94,6 +93,8 @@ def _share(loop: Callable, tiles: int, block: int, *arguments) -> None:
         for first in firsts:
             loop(first, min(first + block, tiles), *arguments)
     helpers = min(torch.get_num_threads(), -(-tiles // block)) - 1
+    if helpers:
+        _free_cores()
     waiting = [_pool(helpers).submit(work) for _ in range(helpers)]
     work()
     for helper in waiting:
@@ -105,5 +106,31 @@ def _pool(helpers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(helpers, thread_name_prefix="adder")
 
 
+def _free_cores() -> None:
+    """Send off the OpenMP workers that PyTorch's last operation left; it starts new ones when it needs them.
+
+    They wait actively for some milliseconds, on the cores that our threads need, and so cost a quarter of the speed of
+    two threads. To send them off and to start them again takes 0.1 ms.
+    """
+    pause = _openmp_pause()
+    if pause is not None:
+        pause(1)  # omp_pause_soft: settings of OpenMP stay as they are
+
+
+@functools.cache
+def _openmp_pause() -> Callable[[int], int] | None:
+    """OpenMP's omp_pause_resource_all; None where PyTorch's OpenMP is not to be found, or has no such function."""
+    if sys.platform == "win32":  # has no namespace with the functions of all libraries
+        return None
+    return getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
+
+
+def _after_fork() -> None:
+    """The new process has none of the threads, and OpenMP would wait for its workers forever."""
+    global _free_cores
+    _pool.cache_clear()
+    _free_cores = lambda: None  # noqa: E731
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_after_fork)
