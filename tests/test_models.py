@@ -58,7 +58,9 @@ def logits_shape(name: str, x: torch.Tensor, classes: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(("name", "arguments", "figures"), EVERY_VARIANT)
 def test_counts_are_exactly_those_of_the_card(name, arguments, figures):
-    counted = lw.profile(shared(name, **arguments), lw.model_card(name).input_size)
+    with torch.device("cpu" if name == "condensenet" else "meta"):  # counts need shapes only; it checks its indices
+        network = lw.create_model(name, **arguments)
+    counted = lw.profile(network, lw.model_card(name).input_size)
     assert (counted.params, counted.macs, counted.adds) == (
         figures.counted_params, figures.counted_macs, figures.counted_adds)
 
@@ -123,9 +125,9 @@ def test_output_is_one_row_of_logits_per_image_or_pixel(name, more):
 def test_every_parameter_gets_a_gradient(name):
     network = new(name, num_classes=10).train()  # with random numbers: a branch that starts at zero passes none back
     for module in network.modules():
-        if isinstance(module, StochasticDepth):  # nor does one that is dropped for all four images
+        if isinstance(module, StochasticDepth):  # nor does one that is dropped for both images
             module.rate = 0.0
-    x = images(name, 4, least=80)  # at 64 the last map may be one pixel, alone in its softmax
+    x = images(name, 2, least=80)  # at 64 the last map may be one pixel, alone in its softmax
     output = network(x)
     for logits in (output.logits, *output.auxiliary) if isinstance(output, TrainingOutput) else (output,):
         assert logits.shape == logits_shape(name, x, 10)
@@ -194,8 +196,18 @@ def reference_id(case) -> str:
     return "-".join([name, *map(str, reference.arguments.values()), reference.label.replace(" ", "_"), str(classes)])
 
 
+def lightest() -> set[str]:
+    """Of each file of networks the one with the fewest MACs."""
+    files = {}
+    for name in sorted(REFERENCES, key=lambda name: -lw.model_card(name).counted_macs):
+        files[factory(name).__module__] = name
+    return set(files.values())
+
+
+# Both numbers of classes for one network of a file, the last for all; `python -m lwcourse verify` takes all of them.
 CASES = [(name, reference, classes) for name, references in REFERENCES.items() for reference in references
-         for classes in (reference.classes if reference is references[0] else reference.classes[-1:])]
+         for classes in (reference.classes if name in lightest() and reference is references[0]
+                         else reference.classes[-1:])]
 
 
 @pytest.mark.parametrize("case", CASES, ids=reference_id)
@@ -204,7 +216,7 @@ def test_logits_equal_the_reference(case: tuple[str, Reference, int]):
     dtypes = [torch.float32] if classes != reference.classes[-1] else [torch.float64]
     if len(reference.classes) == 1:
         dtypes = list(TOLERANCE)
-    errors = reference_errors(*case, dtypes)  # each number of classes in another precision; `verify` takes both
+    errors = reference_errors(*case, dtypes)  # the last number of classes in float64, where far less passes
     assert all(error < TOLERANCE[dtype] for dtype, error in errors.items()), errors
 
 
