@@ -1,5 +1,6 @@
 # make lab    sets everything up and opens JupyterLab at chapter 0; ARGS="--no-browser --port 9999" passes arguments on
-# make test   sets everything up and runs every test, notebooks included
+# make test   sets everything up and runs the tests, notebooks included
+# make heavy  runs the tests that make test leaves out: larger sizes of networks that it tests in smaller ones
 # The rest is for maintainers. PYTHON=python3.12 chooses the interpreter of a new .venv. Works with GNU make 3.81.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,7 +8,7 @@ ARGS   ?=
 # The virtual environment's own Python; started this way, its tools work from a folder with spaces in its name too.
 RUN    := "$(VENV)/bin/python" -m
 
-.PHONY: lab test notebooks exercises figures readme benchmark lint clean
+.PHONY: lab test heavy notebooks exercises figures readme benchmark lint clean
 
 lab: $(VENV)/course.stamp
 	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
@@ -17,11 +18,14 @@ lab: $(VENV)/course.stamp
 # All of them run, whatever fails first; bars are off because stored outputs have none.
 test: $(VENV)/dev.stamp
 	@status=0; \
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal tests $(ARGS) || status=1; \
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m "not heavy" tests $(ARGS) || status=1; \
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
 		--nbval-sanitize-with=lwcourse/authoring/nbval_sanitize.cfg notebooks || status=1; \
 	if [ $$status = 0 ]; then echo "make test: all passed"; else echo "make test: FAILED, see above"; fi; \
 	exit $$status
+
+heavy: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m heavy tests $(ARGS)
 
 notebooks exercises figures readme benchmark: $(VENV)/dev.stamp
 	$(RUN) lwcourse $@ $(ARGS)

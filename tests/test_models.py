@@ -25,6 +25,11 @@ from lwcourse.verify import (
 )
 
 NAMES = lw.list_models()
+# Their blocks are those of a smaller size: only `make heavy` tests in them what does not depend on numbers.
+LARGER = {"convnext_small", "convnext_base", "hrnet_w18_small_v2", "hrnet_w18", "hrnet_w32", "ic_resnet34",
+          "ic_resnet101", "levit_128", "levit_192", "levit_256", "levit_384", "parnet_m", "parnet_l", "parnet_xl",
+          "resnest50", "resnest50_1s4x24d", "resnet34", "resnet101", "resnet34_d", "resnet101_d"}
+EVERY_NAME = [pytest.param(name, marks=pytest.mark.heavy) if name in LARGER else name for name in NAMES]
 EVERY_VARIANT = [pytest.param(name, {}, lw.model_card(name), id=name) for name in NAMES] + [
     pytest.param(name, dict(variant.arguments), variant,
                  id="-".join([name, *(f"{key}{value}" for key, value in variant.arguments.items())]))
@@ -40,6 +45,13 @@ def new(name: str, dtype: torch.dtype = torch.float32, **options) -> nn.Module:
 
 
 shared = lru_cache(maxsize=3)(new)  # for tests that leave it as it is; conftest.py puts those of a network in a row
+
+
+@lru_cache(maxsize=1)
+def without_numbers(name: str, **options) -> nn.Module:
+    """A network on PyTorch's device of shapes alone, where counting takes no time; to be left as it is."""
+    with torch.device("cpu" if name == "condensenet" else "meta"):  # CondenseNet looks at its indices
+        return lw.create_model(name, **options).eval()
 
 
 def side(name: str, least: int = 64) -> int:
@@ -58,9 +70,7 @@ def logits_shape(name: str, x: torch.Tensor, classes: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(("name", "arguments", "figures"), EVERY_VARIANT)
 def test_counts_are_exactly_those_of_the_card(name, arguments, figures):
-    with torch.device("cpu" if name == "condensenet" else "meta"):  # counts need shapes only; it checks its indices
-        network = lw.create_model(name, **arguments)
-    counted = lw.profile(network, lw.model_card(name).input_size)
+    counted = lw.profile(without_numbers(name, **arguments), lw.model_card(name).input_size)
     assert (counted.params, counted.macs, counted.adds) == (
         figures.counted_params, figures.counted_macs, figures.counted_adds)
 
@@ -81,7 +91,7 @@ def test_published_figures_agree_or_the_card_says_why_not(name, arguments, figur
 @pytest.mark.parametrize("name", NAMES)
 def test_stage_sizes_are_those_in_the_margin_of_the_table(name):
     """Each row of a table ends in `# side -> side`: what the network makes of an image of the card's size."""
-    network, card = shared(name), lw.model_card(name)
+    network, card = without_numbers(name), lw.model_card(name)
     source = Path(importlib.import_module(type(network).__module__).__file__).read_text()
     tables = {table: [(int(a), int(b)) for a, b in re.findall(r"#\s*(\d+)\s*->\s*(\d+)$", rows, re.M)]
               for table, rows in re.findall(r"^(\w+)(?:: [^=\n]+)? = \((.*?)^\)", source, re.M | re.S)}
@@ -99,7 +109,7 @@ def test_stage_sizes_are_those_in_the_margin_of_the_table(name):
     handles = [block.register_forward_hook(lambda m, args, out: sides.append((width(args), width(out))))
                for block in network.blocks]
     with torch.no_grad():
-        network(torch.zeros(1, *card.input_size))
+        network(torch.zeros(1, *card.input_size, device=next(network.parameters()).device))
     for handle in handles:
         handle.remove()
     ends = [sum(repeats[:i + 1]) for i in range(len(repeats))]
@@ -136,7 +146,7 @@ def test_every_parameter_gets_a_gradient(name):
     assert without == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NAME)
 def test_eval_mode_is_deterministic_and_independent_of_the_batch(name):
     network, x = shared(name, torch.float64), images(name, 2, torch.float64)
     with torch.no_grad():
@@ -145,7 +155,7 @@ def test_eval_mode_is_deterministic_and_independent_of_the_batch(name):
     assert relative_error(alone, together[1:]) < 1e-10
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NAME)
 def test_state_dict_round_trips(name):
     network, x, file = shared(name), images(name, 1), io.BytesIO()
     torch.save(network.state_dict(), file)
@@ -169,7 +179,7 @@ def test_one_seed_builds_one_network_in_silence(name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NAME)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_onnx_export_gives_the_same_output(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -182,7 +192,7 @@ def test_onnx_export_gives_the_same_output(name, tmp_path):
         assert relative_error(torch.from_numpy(exported), network(x)) < 1e-5
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NAME)
 def test_channels_last_gives_the_same_output(name):
     network, x = copy.deepcopy(shared(name, torch.float64)), images(name, 1, torch.float64)
     with torch.no_grad():
@@ -223,6 +233,15 @@ def test_logits_equal_the_reference(case: tuple[str, Reference, int]):
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in GOLDEN.items() for case in cases])
 def test_output_equals_the_official_codes(name, case):
     assert golden_error(name, case) < GOLDEN_TOLERANCE
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", sorted(LARGER))
+def test_a_larger_size_has_the_blocks_of_a_smaller_one(name):
+    def blocks(of: str) -> tuple[str, set[type]]:
+        return factory(of).__module__, {type(module) for module in without_numbers(of).modules()}
+    smaller = [other for other in set(NAMES) - LARGER if lw.model_card(other).family == lw.model_card(name).family]
+    assert blocks(name) in [blocks(other) for other in smaller]
 
 
 def test_every_network_has_a_reference():

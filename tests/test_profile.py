@@ -10,7 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import lwcourse as lw
 from lwcourse.profile import format_bytes
 
-TORCHVISION = torchvision.models.list_models(module=torchvision.models)
+LARGER = {"densenet161", "densenet169", "densenet201", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
+          "efficientnet_b6", "efficientnet_b7", "efficientnet_v2_m", "efficientnet_v2_l", "swin_s", "swin_b",
+          "swin_v2_s", "swin_v2_b"}
+TORCHVISION = [pytest.param(name, marks=pytest.mark.heavy) if name in LARGER else name
+               for name in torchvision.models.list_models(module=torchvision.models)]
 
 
 def on_the_cpu(function):
