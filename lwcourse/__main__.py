@@ -74,7 +74,8 @@ def network_options(args: argparse.Namespace) -> dict:
 
 
 def benchmark(args: argparse.Namespace) -> int:
-    from lwcourse.benchmark import report
+    from lwcourse.benchmark import keep_memory, report
+    keep_memory()
     text, within = report(args.names, batches=args.batches, rounds=args.rounds, seconds=args.seconds,
                           threads=args.threads)
     print(text)

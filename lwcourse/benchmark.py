@@ -1,4 +1,6 @@
 """Eager latency of the course's networks beside the package networks that they equal, with the same weights."""
+import ctypes
+import sys
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -44,6 +46,18 @@ def race(names: Sequence[str], *, batches: Sequence[int] = (1, 16), rounds: int 
                 turns = min(rounds, max(6, int(seconds / sum(latency.median for latency in first.values()))))
                 both = lw.measure_latency(networks, x, rounds=turns, warmup=1, threads=threads)
                 yield name, label, layout, batch, both
+
+
+def keep_memory() -> None:
+    """Let the process keep the memory that it frees, where its malloc is that of glibc; until the process ends.
+
+    Large maps otherwise come anew from the kernel for each operation, page by page. With 16 images that costs a tenth
+    of the time and more, and chance decides which of two equal networks pays it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: nothing is mapped by itself, to be unmapped when freed
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing is given back at the end of the heap
 
 
 def report(names: Sequence[str] | None = None, **options) -> tuple[str, bool]:
