@@ -1,6 +1,6 @@
 # make lab    sets everything up and opens JupyterLab at chapter 0; ARGS="--no-browser --port 9999" passes arguments on
 # make test   sets everything up and runs the tests, notebooks included
-# make heavy  runs the tests that make test leaves out: larger sizes of networks that it tests in smaller ones
+# make heavy  runs the tests that make test leaves out: of larger networks, what it tests in smaller or stricter ones
 # The rest is for maintainers. PYTHON=python3.12 chooses the interpreter of a new .venv. Works with GNU make 3.81.
 PYTHON ?= python3
 VENV   ?= .venv

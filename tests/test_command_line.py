@@ -1,4 +1,5 @@
 """`python -m lwcourse`: each command through its own function, and one through the shell."""
+import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -50,8 +51,10 @@ def test_latency_names_its_conditions(capsys):
     assert code == 0 and "input 2x3x32x32, cpu, 1 thread, 2 interleaved rounds" in out
 
 
-def test_benchmark_races_equal_networks(capsys):
+def test_benchmark_races_equal_networks(capsys, monkeypatch):
     import torch
+
+    monkeypatch.setattr("lwcourse.benchmark.keep_memory", lambda: None)  # it would last until the tests end
 
     from lwcourse.benchmark import report, same_weights
     ours, theirs, label = same_weights("mbv2")
@@ -62,6 +65,26 @@ def test_benchmark_races_equal_networks(capsys):
     assert text.count("torchvision mobilenet_v3_small") == 2 and "channels_last" in text and "geometric mean" in text
     code, _, err = run(capsys, "benchmark", "mobilenext")
     assert code == 2 and "only stored outputs" in err
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's malloc")
+def test_benchmark_keeps_the_memory_that_is_freed():
+    code = """
+import resource, torch
+from lwcourse.benchmark import keep_memory
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+def given_back():
+    block = torch.zeros(2**24)  # 64 MiB
+    full = resident()
+    del block
+    return full - resident()
+assert given_back() > 2**25
+keep_memory()
+assert given_back() < 2**20
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_errors_are_one_line(capsys):
