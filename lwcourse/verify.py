@@ -9,7 +9,7 @@ import lwcourse as lw
 from lwcourse.compare.prepare import Randomiser
 from lwcourse.golden import golden_fill, load
 from lwcourse.references import GOLDEN, REFERENCES, Reference
-from lwcourse.tables import text_table
+from lwcourse.tables import counted, text_table
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of max |ours - theirs| / max |theirs|
 GOLDEN_TOLERANCE = 1e-9  # stored with 12 digits
@@ -164,5 +164,5 @@ def report(names: Sequence[str] | None = None) -> tuple[str, bool]:
         previous = verdict.name
     wrong = sum(bool(verdict.problem) for verdict in verdicts)
     networks = len({verdict.name for verdict in verdicts})
-    return (f"{text_table(rows, left=2)}\n{networks} networks, {len(verdicts)} comparisons, "
+    return (f"{text_table(rows, left=2)}\n{counted(networks, 'network')}, {counted(len(verdicts), 'comparison')}, "
             f"{wrong} with a problem"), not wrong
