@@ -230,6 +230,18 @@ def test_mistakes_in_shufflenet(shufflenet, which, forward, words):
     assert words in sentence(with_forward(shufflenet, unit, forward, which), shufflenet, 2, 3, 64, 64)
 
 
+@pytest.mark.parametrize("norm, wrong, name", [
+    ("stage2.0.branch1.3", nn.Identity(), "no activation"), ("stage3.1.branch2.6", nn.Identity(), "no activation"),
+    ("stage4.3.branch2.6", nn.Identity(), "no activation"), ("stage3.1.branch2.6", nn.SiLU(), "SiLU")])
+def test_another_activation_before_the_branches_are_concatenated(shufflenet, norm, wrong, name):
+    mine = copy.deepcopy(shufflenet)
+    branch, position = norm.rsplit(".", 1)
+    mine.get_submodule(branch)[int(position) + 1] = wrong
+    place = f"on the output of `{norm}`, but the reference has"
+    assert f"{name} {place} ReLU there" in sentence(mine, shufflenet, 2, 3, 64, 64)
+    assert f"ReLU {place} {name} there" in sentence(shufflenet, mine, 2, 3, 64, 64)
+
+
 @pytest.mark.parametrize("which, forward, words", [
     (5, basic_forward(shortcut=False),
      "Before layer 31 of 41, your `layer4.0.conv1` (reference: `layer4.0.conv1`): the shortcut is missing: "

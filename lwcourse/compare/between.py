@@ -4,6 +4,7 @@ Each hypothesis is a function that looks at the tensors on both sides and return
 """
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby, permutations
 
 import torch
 from torch import Tensor
@@ -126,9 +127,7 @@ def activation(p: Parting) -> str | None:
     if (a.source, a.other, a.gate, a.resize) != (b.source, b.other, b.gate, b.resize):
         return None
     if a.other is None:
-        before = f", before {a.resize}" if a.resize else ""
-        missing = ": the activation is missing" if a.inner == NONE else ""
-        return f"{a.inner} on {a.source}{before}, but the reference has {b.inner} there{missing}"
+        return other_activation(a.inner, b.inner, f"{a.source}, before {a.resize}" if a.resize else f"{a.source}")
     step = "addition" if a.gate is None else "multiplication"
     if a.inner == b.outer and a.outer == b.inner and NONE in (a.inner, a.outer):
         first, second = ("before", "after") if a.inner != NONE else ("after", "before")
@@ -140,6 +139,26 @@ def activation(p: Parting) -> str | None:
              ((f"on {main} before the {step}", a.inner, b.inner), (f"after the {step}", a.outer, b.outer))
              if mine != reference]
     return "; ".join(parts)
+
+
+def other_activation(mine: str, reference: str, place: str) -> str:
+    missing = ": the activation is missing" if mine == NONE else ""
+    return f"{mine} on {place}, but the reference has {reference} there{missing}"
+
+
+def activation_of_a_branch(p: Parting) -> str | None:
+    """Channels of one layer at the same places in both, among those of other layers, but through another activation."""
+    if p.mine.shape != p.reference.shape or p.mine.dim() < 3 or p.both:
+        return None
+    ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
+    for layer, bases in groupby(p.bases, key=lambda base: base[0]):
+        marks = {name: [labels(side, prints, p.tolerance) for side in (ours, theirs)] for _, name, prints in bases}
+        pairs = [(a, b) for a, b in permutations(marks, 2)
+                 if True in marks[a][0] and agree(marks[a][0], marks[b][1]) and not agree(marks[a][0], marks[b][0])]
+        if pairs:
+            most = max(pairs, key=lambda pair: marks[pair[0]][0].count(True))
+            return other_activation(*most, f"the output of `{layer}`")
+    return None
 
 
 def shortcut(p: Parting) -> str | None:
@@ -246,8 +265,9 @@ def formulas(p: Parting) -> str | None:
     return f"yours is {p.ours}, but the reference's is {p.theirs}" if p.both else None
 
 
-HYPOTHESES = (not_finite, same_channels_elsewhere, alternating, scale, squeeze_on_the_wrong_side, activation,
-              shortcut, gate, pooling, channel_scale, shapes, other_source, formulas)
+HYPOTHESES = (not_finite, same_channels_elsewhere, activation_of_a_branch, alternating, scale,
+              squeeze_on_the_wrong_side, activation, shortcut, gate, pooling, channel_scale, shapes, other_source,
+              formulas)
 
 
 def cause(p: Parting) -> str | None:
@@ -345,6 +365,11 @@ def labels(side: Tensor, prints: Tensor, tolerance: float) -> list[bool | None]:
     silent = side.abs() <= tolerance * side.abs().max()
     hits = same_print(side, prints, tolerance).any(1)
     return [None if quiet else hit for quiet, hit in zip(silent.tolist(), hits.tolist(), strict=True)]
+
+
+def agree(a: list[bool | None], b: list[bool | None]) -> bool:
+    """Equal marks, where neither channel is one of zeros."""
+    return all(x == y for x, y in zip(a, b, strict=True) if None not in (x, y))
 
 
 def period(marks: list[bool | None]) -> int | None:
