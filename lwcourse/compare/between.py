@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lwcourse.compare.formula import ACTIVATIONS, NONE, Formula, Value, applied, close, explain
 
+BEYOND_CHANCE = 32  # so many channels do not alternate by chance, say those without a negative value before a ReLU
 Later = list[tuple[str, Tensor | None, Tensor | None]]  # a layer's name, input and output, where they were kept
 
 
@@ -148,7 +149,7 @@ def other_activation(mine: str, reference: str, place: str) -> str:
 
 def activation_of_a_branch(p: Parting) -> str | None:
     """Channels of one layer at the same places in both, among those of other layers, but through another activation."""
-    if p.mine.shape != p.reference.shape or p.mine.dim() < 3 or p.both:
+    if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
         return None
     ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
     for layer, bases in groupby(p.bases, key=lambda base: base[0]):
@@ -200,7 +201,7 @@ def pooling(p: Parting) -> str | None:
 
 def alternating(p: Parting) -> str | None:
     """A half of the channels goes on (ShuffleNetV2): which of them come from the latest layer shows the shuffle."""
-    if p.mine.shape != p.reference.shape or p.mine.dim() < 3 or p.both:  # both: each is made from whole layers
+    if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
         return None
     ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
     for layer, _, prints in p.bases:
@@ -208,8 +209,10 @@ def alternating(p: Parting) -> str | None:
         if mine == reference or True not in mine + reference:
             continue
         ours_period, theirs_period = period(mine), period(reference)
-        if ours_period is None or theirs_period is None:
+        if ours_period is None or theirs_period is None or ours_period == theirs_period == 1:
             continue
+        if len(mine) < BEYOND_CHANCE and p.both:  # asked last: it takes the longest
+            return None
         if ours_period == theirs_period > 1:
             return (f"the channels of `{layer}` stand where the reference has the other branch's: "
                     "the branches are concatenated in another order")
