@@ -13,12 +13,13 @@ RUN    := "$(VENV)/bin/python" -m
 lab: $(VENV)/course.stamp
 	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
-# Package tests: two workers with one thread each. Notebooks: one after the other, since they measure time,
-# and with one thread, since some machines lose more than they gain by a second one.
+# The package, then the exercise sheets and the browser: two workers with one thread each. Chapters: one after the
+# other, since they measure time, and with one thread, since some machines lose more than they gain by a second one.
 # All of them run, whatever fails first; bars are off because stored outputs have none.
 test: $(VENV)/dev.stamp
 	@status=0; \
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m "not heavy" tests $(ARGS) || status=1; \
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m "not heavy and not notebook" tests $(ARGS) || status=1; \
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m notebook tests || status=1; \
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
 		--nbval-sanitize-with=lwcourse/authoring/nbval_sanitize.cfg notebooks || status=1; \
 	if [ $$status = 0 ]; then echo "make test: all passed"; else echo "make test: FAILED, see above"; fi; \

@@ -13,7 +13,7 @@ import pytest
 
 from lwcourse.authoring.files import notebook_text, read_notebook, write_if_changed
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.notebook
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 300  # for a whole chapter on a busy machine; nothing waits longer than it must

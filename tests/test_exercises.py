@@ -39,6 +39,7 @@ def notebooks(folder):
     return [pytest.param(path, id=path.stem) for path in sorted((ROOT / folder).glob("*.ipynb"))]
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("path", notebooks("solutions"))
 def test_solution_passes(path):
     notebook = read_notebook(path)
@@ -49,6 +50,7 @@ def test_solution_passes(path):
     assert [verdict for verdict in verdicts if " correct: " not in verdict] == []
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("path", notebooks("exercises"))
 def test_untouched_exercise_is_refused(path):
     notebook = read_notebook(path)
