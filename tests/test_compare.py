@@ -11,6 +11,8 @@ from sample_networks import Tiny, channel_shuffle, images
 from torch import nn
 
 from lwcourse import compare, create_model, transfer_weights
+from lwcourse.compare.between import Parting, cause
+from lwcourse.compare.formula import Value
 from lwcourse.models.mobilenet_v2 import InvertedResidual
 
 inception = importlib.import_module("torchvision.models.googlenet")
@@ -240,6 +242,18 @@ def test_another_activation_before_the_branches_are_concatenated(shufflenet, nor
     place = f"on the output of `{norm}`, but the reference has"
     assert f"{name} {place} ReLU there" in sentence(mine, shufflenet, 2, 3, 64, 64)
     assert f"ReLU {place} {name} there" in sentence(shufflenet, mine, 2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("made, words", [
+    (lambda y, x: (F.relu(y + x), F.relu(y)), "a shortcut too many"),  # y's signs look like a shuffle with 2 groups
+    (lambda y, x: (y, torch.zeros_like(y)), "the reference's values are yours times one factor per channel"),  # 0
+], ids=["signs that alternate by chance", "zeros could be anybody's"])
+def test_neither_chance_nor_zeros_are_taken_for_a_pattern(made, words):
+    y = torch.rand(2, 8, 3, 3, dtype=torch.float64) + 0.1
+    y[1, 1::2] *= -1
+    x = torch.randn_like(y)
+    values = [Value("conv", False, x), Value("norm", True, y)]
+    assert words in cause(Parting(*made(y, x), values, 1e-9))
 
 
 @pytest.mark.parametrize("which, forward, words", [

@@ -155,7 +155,8 @@ def activation_of_a_branch(p: Parting) -> str | None:
     for layer, bases in groupby(p.bases, key=lambda base: base[0]):
         marks = {name: [labels(side, prints, p.tolerance) for side in (ours, theirs)] for _, name, prints in bases}
         pairs = [(a, b) for a, b in permutations(marks, 2)
-                 if True in marks[a][0] and agree(marks[a][0], marks[b][1]) and not agree(marks[a][0], marks[b][0])]
+                 if any(mine and reference for mine, reference in zip(marks[a][0], marks[b][1], strict=True))
+                 and agree(marks[a][0], marks[b][1]) and not agree(marks[a][0], marks[b][0])]
         if pairs:
             most = max(pairs, key=lambda pair: marks[pair[0]][0].count(True))
             return other_activation(*most, f"the output of `{layer}`")
@@ -206,7 +207,7 @@ def alternating(p: Parting) -> str | None:
     ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
     for layer, _, prints in p.bases:
         mine, reference = (labels(side, prints, p.tolerance) for side in (ours, theirs))
-        if mine == reference or True not in mine + reference:
+        if mine == reference or True not in mine + reference or any(set(side) == {None} for side in (mine, reference)):
             continue
         ours_period, theirs_period = period(mine), period(reference)
         if ours_period is None or theirs_period is None or ours_period == theirs_period == 1:
