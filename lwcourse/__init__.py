@@ -5,13 +5,15 @@ Everything named here loads on first use, so that `import lwcourse` costs little
 from importlib import import_module
 from importlib.metadata import version
 
-from lwcourse import models, registry
+from lwcourse import models, moved, registry
 from lwcourse.compare import Comparison, compare, transfer_weights
 from lwcourse.latency import Latencies, Roofline, measure_latency, roofline
 from lwcourse.profile import Profile, profile
 from lwcourse.registry import ModelCard, create_model, list_models, model_card
 
 __version__ = version("lwcourse")
+
+moved.install()
 
 _LAZY = {  # name -> module that is imported when the name is first used
     "setup": "lwcourse.session", "pick_device": "lwcourse.train",

@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 import lwcourse as lw
-from lwcourse import __main__ as command_line
+from lwcourse import cli as command_line
+from lwcourse.cli import environment
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -54,9 +55,9 @@ def test_latency_names_its_conditions(capsys):
 def test_benchmark_races_equal_networks(capsys, monkeypatch):
     import torch
 
-    monkeypatch.setattr("lwcourse.benchmark.keep_memory", lambda: None)  # it would last until the tests end
+    monkeypatch.setattr("lwcourse.benchmarks.networks.keep_memory", lambda: None)  # it would last until the tests end
 
-    from lwcourse.benchmark import report, same_weights
+    from lwcourse.benchmarks.networks import report, same_weights
     ours, theirs, label = same_weights("mbv2")
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -71,7 +72,7 @@ def test_benchmark_races_equal_networks(capsys, monkeypatch):
 def test_benchmark_keeps_the_memory_that_is_freed():
     code = """
 import resource, torch
-from lwcourse.benchmark import keep_memory
+from lwcourse.benchmarks.networks import keep_memory
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
@@ -94,13 +95,13 @@ def test_errors_are_one_line(capsys):
 
 def test_check_env_names_what_is_missing(capsys, monkeypatch):
     assert run(capsys, "check-env")[0] == 0
-    real = command_line.version
+    real = environment.version
 
     def version(name):
         if name == "torchinfo":
             raise PackageNotFoundError(name)
         return "1.0" if name == "torch" else real(name)
-    monkeypatch.setattr(command_line, "version", version)
+    monkeypatch.setattr(environment, "version", version)
     code, out, _ = run(capsys, "check-env")
     assert code == 1 and "torch 1.0, but wanted >=2.4 (always needed)" in out
     assert "the chapters need torch, torchinfo; install with" in out

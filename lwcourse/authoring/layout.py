@@ -199,10 +199,10 @@ def one_hop(page: Page) -> Iterator[str]:
 def lessons(root: Path | str) -> dict[str, str]:
     """The chapter that each file of lwcourse/models names in its header, "" where it names none."""
     found = {}
-    for path in sorted((Path(root) / "lwcourse" / "models").glob("*.py")):
+    for path in sorted((Path(root) / "lwcourse" / "models").rglob("*.py")):
         if path.stem != "__init__":
             match = LESSON.search(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
-            found[f"lwcourse.models.{path.stem}"] = match[1] if match else ""
+            found[".".join(path.relative_to(root).with_suffix("").parts)] = match[1] if match else ""
     return found
 
 

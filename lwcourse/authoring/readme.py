@@ -3,8 +3,8 @@ import re
 from pathlib import Path
 
 from lwcourse.authoring.address import badge, read_address
+from lwcourse.authoring.drawings import CHAPTERS
 from lwcourse.authoring.files import read_notebook, write_if_changed
-from lwcourse.drawings import CHAPTERS
 from lwcourse.registry import accuracy_words, alias_words, list_models, model_card
 
 TITLE = re.compile(r"^# (\d\d) · (.+?)\s*$", re.MULTILINE)

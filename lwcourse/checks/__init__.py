@@ -6,8 +6,8 @@ answer and calls `fail` when it is wrong; `helpers.py` has what several of them 
 import importlib
 import linecache
 import os
-import pkgutil
 import re
+import sys
 import sysconfig
 import traceback
 import warnings
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+
+from lwcourse.by_chapter import chapter_modules
 
 DIFFICULTIES = ("easy", "medium", "hard")
 
@@ -91,7 +93,7 @@ def exercise(exercise_id: str, *, title: str, minutes: int, difficulty: str, exp
 
 def exercises(chapter: str | None = None) -> list[Exercise]:
     """All exercises in order; only those of one chapter ("02") when given."""
-    for module in _chapter_modules():
+    for module in chapter_modules(sys.modules[__name__]):
         if chapter in (None, module.removeprefix("ch")):
             importlib.import_module(f"{__name__}.{module}")
     chosen = [one for one in _exercises.values() if chapter in (None, one.chapter)]
@@ -176,7 +178,3 @@ def _place_in_learners_code(error: Exception) -> str:
             line = linecache.getline(frame.filename, frame.lineno).strip()
             return f"at line {frame.lineno} in {frame.name}: {line}"
     return ""
-
-
-def _chapter_modules() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if re.fullmatch(r"ch\d\d", module.name))

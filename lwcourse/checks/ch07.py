@@ -15,7 +15,7 @@ from lwcourse.checks.helpers import (
 )
 from lwcourse.data import load_data
 from lwcourse.layers import DilatedPyramid
-from lwcourse.models.espnet_v1 import DILATIONS, ESP
+from lwcourse.models.segmentation.espnet_v1 import DILATIONS, ESP
 from lwcourse.profile import profile
 from lwcourse.train import TrainingDiverged, enet_weights, evaluate, fit
 

@@ -1,6 +1,6 @@
 """Blocks that two networks or more use, and light convolutions that a chapter teaches as drop-ins."""
 from lwcourse.layers.adaptive_pool import adaptive_average_pool
-from lwcourse.layers.adder_conv import AdderConv2d
+from lwcourse.layers.adder import AdderConv2d
 from lwcourse.layers.auxiliary_pool import AuxiliaryPool
 from lwcourse.layers.bn_prelu import BNPReLU, ConvBNPReLU
 from lwcourse.layers.branches import Branches, tower

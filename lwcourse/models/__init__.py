@@ -1,8 +1,6 @@
-"""One paper, one file; importing this package registers every network."""
+"""One paper, one file: classification here, the other tasks below; importing this package registers every network."""
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
-__all__ = [module.name for module in iter_modules(__path__)]
-
-for _name in __all__:
-    import_module(f"{__name__}.{_name}")
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)

@@ -1,7 +1,7 @@
 """What AdderNet must equal.
 
 Adders give negative sums, so statistics that are not theirs close every ReLU, and nothing of the network is compared
-but its end. What counts is training mode, or eval mode with calibrated statistics: see tests/test_adder.py.
+but its end. What counts is training mode, or eval mode with calibrated statistics: see tests/models/test_adder.py.
 """
 import torch
 import torch.nn.functional as F

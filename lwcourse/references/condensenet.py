@@ -29,4 +29,4 @@ REFERENCES = {
     ],
 }
 
-GOLDEN = {}  # condensenet_lgc and condensenet_cifar_small hold training steps: tests/test_condensenet.py
+GOLDEN = {}  # condensenet_lgc and condensenet_cifar_small hold training steps: tests/models/test_condensenet.py

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from lwcourse.profile import LayerProfile, Profile, format_bytes
 from lwcourse.viz.labels import byte_unit, count_unit, listed, log_axis, log_limits, require_entries, short_count
-from lwcourse.viz.theme import CARD, GRID, INK, MUTED, PALETTE, Figure, new_figure, themed
+from lwcourse.viz.theme import CARD, GRID, INK, MUTED, PALETTE, Figure, headline, new_figure, themed
 
 
 class Metric(NamedTuple):
@@ -75,8 +75,7 @@ def cost_bars(profiles: Mapping[str, Profile], *, metrics: Sequence[str] = DEFAU
         bar_panel(panel, names, np.array(values) / scale, [metric.words(value) for value in values], metric.colour,
                   metric.axis_label(unit), log=log)
         panel.tick_params(labelleft=panel is panels[0])
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    headline(figure, title)
     return figure
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lwcourse.train import History
 from lwcourse.viz.labels import legend_above, listed, require_entries
-from lwcourse.viz.theme import CARD, CYCLE, GRID, INK, MUTED, PALETTE, Figure, new_figure, themed
+from lwcourse.viz.theme import CARD, CYCLE, GRID, INK, MUTED, PALETTE, Figure, headline, new_figure, themed
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2)), (0, (3, 3)))
 COUNTS = LinearSegmentedColormap.from_list("counts", [CARD, PALETTE["sky"], PALETTE["blue"], "#00334F"])
@@ -185,8 +185,7 @@ def curves_2d(curves: Mapping[str, Tensor], *, reference: Tensor | None = None, 
     bar = figure.colorbar(pieces, ax=grid, fraction=0.05, aspect=30, pad=0.02, shrink=1 if rows == 1 else 0.7)
     bar.set_label("position along the curve (%)")
     bar.outline.set_visible(False)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    headline(figure, title)
     return figure
 
 

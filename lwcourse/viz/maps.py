@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from lwcourse.viz.labels import listed
-from lwcourse.viz.theme import GRID, PALETTE, Figure, new_figure, themed
+from lwcourse.viz.theme import GRID, PALETTE, Figure, headline, new_figure, themed
 
 SIGNED = LinearSegmentedColormap.from_list(  # blue below zero, orange-red above, told apart by all
     "signed", ["#00334F", PALETTE["blue"], "#F7F7F7", PALETTE["vermillion"], "#6B2F00"])
@@ -127,8 +127,7 @@ def feature_maps(activations: Tensor, *, count: int = 16, columns: int | None = 
     for i, (axes, channel) in enumerate(zip(panels, shown, strict=True)):
         _show(axes, channel, f"{i}", **look)
     _colour_bar(figure, panels, look, shown, "activation (no unit)")
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    headline(figure, title)
     return figure
 
 
@@ -192,8 +191,7 @@ def kernels(weight: Tensor, *, count: int = 32, columns: int | None = None, titl
             if column == 0:
                 axes.text(-0.12, 0.5, f"in {row}", transform=axes.transAxes, ha="right", va="center", fontsize=9)
     _colour_bar(figure, panels, look, tiles, "weight (no unit)")
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    headline(figure, title)
     return figure
 
 

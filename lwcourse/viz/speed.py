@@ -11,7 +11,7 @@ from lwcourse.profile import Profile
 from lwcourse.tables import counted
 from lwcourse.viz.cost import METRICS, bar_panel
 from lwcourse.viz.labels import legend_above, listed, log_axis, log_limits, place_labels, require_entries, short_count
-from lwcourse.viz.theme import CARD, CYCLE, INK, MUTED, PALETTE, Figure, new_figure, themed
+from lwcourse.viz.theme import CARD, CYCLE, INK, MUTED, PALETTE, Figure, headline, new_figure, themed
 
 FRONT_DASHES = (0, (4, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -113,8 +113,7 @@ def latency_bars(latencies: Latencies, *, macs: Mapping[str, int | Profile] | No
         bar_panel(panels[1], names, np.array(counts) / scale, [short_count(count) for count in counts],
                   METRICS["macs"].colour, METRICS["macs"].axis_label(unit))
         panels[1].tick_params(labelleft=False)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    headline(figure, title)
     return figure
 
 

@@ -153,6 +153,12 @@ def new_figure(width: float = 7.2, height: float = 3.6, *, alt: str, rows: int =
     return figure, axes
 
 
+def headline(figure: Figure, title: str | None) -> None:
+    """The title of a figure of several panels, flush left; nothing where there is none."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
 @themed
 def svg(figure: MatplotlibFigure) -> bytes:
     """`figure` as an SVG file whose bytes depend on the figure and on matplotlib's version, on nothing else.

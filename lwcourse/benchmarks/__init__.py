@@ -1,0 +1,1 @@
+"""Tables of ratios: our times against those of peers, one file a table."""
