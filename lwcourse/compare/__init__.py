@@ -11,14 +11,19 @@ changes a network.
     formula.py   how a tensor was made            report.py    what `compare` returns
 """
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference
-from lwcourse.compare.follow import Comparer, line_up, relative_error
+from lwcourse.compare.follow import Comparer, line_up
+from lwcourse.compare.graph import Value as Step
+from lwcourse.compare.layouts import relative_error
+from lwcourse.compare.operator_layers import pair_up
 from lwcourse.compare.prepare import Randomiser
+from lwcourse.compare.regroup import regroup, walk_of
 from lwcourse.compare.report import Comparison, LayerComparison
 from lwcourse.compare.trace import CannotRun, Layer, Recorder, Run, device_of, eval_copy, nothing_left_behind, run
 from lwcourse.compare.transfer import (
@@ -28,6 +33,7 @@ from lwcourse.compare.transfer import (
     check_model,
     copy_layer,
     fit,
+    in_data_order,
     pair_twins,
     transfer_weights,
 )
@@ -76,35 +82,83 @@ def _check_content(x: Tensor) -> None:
 def _compare(mine: nn.Module, reference: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Comparison:
     ours, theirs = eval_copy(mine, YOURS, dtype), eval_copy(reference, REFERENCE, dtype)
     randomiser = Randomiser(theirs, seed=0)
-    run(theirs, inputs, REFERENCE, before=randomiser.before, after=randomiser.after)
+    run(theirs, inputs, REFERENCE, before=randomiser.before, after=randomiser.after, setting_buffers=True)
     recorder = Recorder()
     theirs_run = run(theirs, inputs, REFERENCE, before=recorder.before, after=recorder.after)
 
     randomiser = Randomiser(ours, seed=1)
     try:
-        layers = run(ours, inputs, YOURS, before=randomiser.before, after=randomiser.after).layers
+        ours_first = run(ours, inputs, YOURS, before=randomiser.before, after=randomiser.after, setting_buffers=True)
     except CannotRun as error:
-        hint = _before_it_broke(error.seen.layers, ours, theirs_run, inputs, dtype)
+        hint = _before_it_broke(error.seen.layers, ours, theirs, theirs_run, inputs, dtype)
         raise ValueError(f"{error}. {hint}") from error.__cause__
-    in_order = align(layers, theirs_run.layers)
-    in_any_order, moved = pair_twins(in_order)
-    result = _follow(in_order, ours, theirs, inputs, theirs_run, dtype)
-    if moved and not result.equal:
-        # Perhaps two branches are only called in the other order: believe it if they then agree for longer.
-        other = _follow(in_any_order, ours, theirs, inputs, theirs_run, dtype)
-        if other.equal or _agreed(other) > _agreed(result):
-            other.notes.append(f"{len(moved)} layers run in another order than in the reference, the first being your "
-                               f"`{moved[0][0].name}` (reference: `{moved[0][1].name}`)")
+    best, tried = None, []
+    for pairs in _pairings(ours_first, theirs_run):
+        if any(_names(pairs) == _names(others) for others in tried):
+            continue
+        tried.append(pairs)
+        result = _follow(pairs, ours, theirs, inputs, theirs_run, dtype)
+        if best is None or result.equal or _agreed(result) > _agreed(best):
+            best = result
+            if len(tried) > 1:  # another pairing is believed where the networks agree for longer
+                best.notes.extend(_moved(pairs))
+        if best.equal:
+            return best
+    if any(a is None or b is None or not fit(a, b) for a, b in tried[0]):
+        other = _regrouped(ours, ours_first, theirs, theirs_run, inputs, dtype)
+        if other is not None:
             return other
+    return best
+
+
+def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
+               dtype: torch.dtype) -> Comparison | None:
+    """The comparison by operators, where all of them pair; None where they do not."""
+    pairs = regroup(ours, ours_first, theirs, theirs_run)
+    if pairs is None:
+        return None
+    ours_run = run(ours, inputs, YOURS)
+    after = pair_up((ours_run, ours), (theirs_run, theirs))
+    walk = walk_of(after, (ours_run, theirs_run), (ours, theirs), [x.detach().cpu().double() for x in inputs],
+                   TOLERANCES[dtype]) if after is not None else None
+    if walk is None:
+        return None
+    result = _conclude(walk, ours_run, ours, theirs, inputs, theirs_run, dtype)
+    result.notes.append("the layers are put together in another way than in the reference, such as one Linear for "
+                        "three, or a BatchNorm folded into the convolution before it")
     return result
 
 
-def _before_it_broke(layers: list[Layer], ours: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
+def _pairings(ours: Run, theirs: Run) -> Iterator[list[Pair]]:
+    """Ways to pair the layers, the likeliest first: as they are called, as the data reach them, twins anywhere."""
+    called = align(ours.layers, theirs.layers)
+    yield called
+    yield align(in_data_order(ours.layers, ours), in_data_order(theirs.layers, theirs))
+    yield pair_twins(called)[0]
+
+
+def _names(pairs: list[Pair]) -> list[tuple[str | None, str | None]]:
+    return [(a and a.name, b and b.name) for a, b in pairs]
+
+
+def _moved(pairs: list[Pair]) -> list[str]:
+    """A note on the layers that run earlier or later than their partners."""
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    ranks = [sorted(range(len(both)), key=lambda k, side=side: both[k][side].time) for side in (0, 1)]
+    place = [{k: place for place, k in enumerate(order)} for order in ranks]
+    moved = [both[k] for k in ranks[1] if place[0][k] != place[1][k]]
+    if not moved:
+        return []
+    return [f"{len(moved)} layers run in another order than in the reference, the first being your "
+            f"`{moved[0][0].name}` (reference: `{moved[0][1].name}`)"]
+
+
+def _before_it_broke(layers: list[Layer], ours: nn.Module, theirs: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
                      dtype: torch.dtype) -> str:
     """Where a network that breaks off had left the reference already, or what the reference runs next."""
     count = len(layers)
     pairs = align(layers, theirs_run.layers[:count])
-    finding = first_difference(_walk(pairs, ours, theirs_run, inputs, dtype)[0], [])
+    finding = first_difference(_walk(pairs, ours, theirs, theirs_run, inputs, dtype)[0], [])
     if finding is not None:
         return f"It had left the reference before: {finding.words}"
     following = theirs_run.layers[count] if count < len(theirs_run.layers) else None
@@ -116,7 +170,7 @@ def _agreed(comparison: Comparison) -> float:
     return math.inf if comparison.focus is None else comparison.focus
 
 
-def _walk(pairs: list[Pair], ours: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
+def _walk(pairs: list[Pair], ours: nn.Module, theirs: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
           dtype: torch.dtype) -> tuple[Walk, Run]:
     """Copy the weights along `pairs`, run the learner's network as far as it goes, and line both up."""
     for layer, partner in pairs:
@@ -130,13 +184,21 @@ def _walk(pairs: list[Pair], ours: nn.Module, theirs_run: Run, inputs: tuple[Ten
         ours_run = error.seen
     rows = line_up(pairs, ours_run, theirs_run, comparer.errors)
     counts = [sum(pair[side] is not None for pair in pairs) for side in (0, 1)]
-    return Walk(rows, [x.detach().cpu().double() for x in inputs], TOLERANCES[dtype], counts), ours_run
+    walk = Walk(rows, [x.detach().cpu().double() for x in inputs], TOLERANCES[dtype], counts, (ours_run, theirs_run),
+                (ours, theirs))
+    return walk, ours_run
 
 
 def _follow(pairs: list[Pair], ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], theirs_run: Run,
             dtype: torch.dtype) -> Comparison:
     """Compare everything that happens with the weights copied along `pairs`."""
-    walk, ours_run = _walk(pairs, ours, theirs_run, inputs, dtype)
+    walk, ours_run = _walk(pairs, ours, theirs, theirs_run, inputs, dtype)
+    return _conclude(walk, ours_run, ours, theirs, inputs, theirs_run, dtype)
+
+
+def _conclude(walk: Walk, ours_run: Run, ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...],
+              theirs_run: Run, dtype: torch.dtype) -> Comparison:
+    """The verdict, once both have run with the same weights."""
     outputs = [_named_tensors(side.outputs) for side in (ours_run, theirs_run)]
     for who, output in zip((YOURS, REFERENCE), outputs, strict=True):
         if not output:
@@ -168,14 +230,26 @@ def _named_tensors(output: object, name: str = "") -> dict[str, Tensor]:
     return {key: tensor for part, value in items for key, tensor in _named_tensors(value, part).items()}
 
 
+def _named_steps(output: object, seen: Run) -> dict[str, Step]:
+    """Like `_named_tensors`, the values in the run's graph."""
+    def steps(output, name):
+        if isinstance(output, Tensor):
+            return {name: seen.leaving[id(output)]}
+        items = output.items() if isinstance(output, dict) else enumerate(output)
+        return {k: v for key, part in items if isinstance(part, (Tensor, dict, tuple, list))
+                for k, v in steps(part, f"{name}[{key!r}]").items()}
+    return steps(output, "")
+
+
 def _judge(walk: Walk, ours: dict[str, Tensor], theirs: dict[str, Tensor],
            sides: list[tuple[nn.Module, Run, str]], inputs: tuple[Tensor, ...]) -> Finding:
     """The first difference; but a network that contradicts itself, or is not finite, is no use to compare."""
     if not all(torch.isfinite(t).all() for t in theirs.values()):
         return Finding("the reference itself gives NaN or infinity for this x, so nothing can be compared", None)
     same_names = ours.keys() == theirs.keys()
-    pairs = [(ours[k], theirs[k]) for k in theirs] if same_names else []
-    finding = first_difference(walk, [(a, b) for a, b in pairs if relative_error(a, b) > walk.tolerance])
+    steps = [_named_steps(side.outputs, side) for _, side, _ in sides]
+    pairs = [(ours[k], theirs[k], (steps[0][k], steps[1][k])) for k in theirs] if same_names else []
+    finding = first_difference(walk, [pair for pair in pairs if relative_error(*pair[:2]) > walk.tolerance])
     for twin, first, who in sides:
         recorder = Recorder()
         second = run(twin, inputs, who, before=recorder.before, after=recorder.after)

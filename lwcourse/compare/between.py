@@ -2,6 +2,7 @@
 
 Each hypothesis is a function that looks at the tensors on both sides and returns a sentence, or None.
 """
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, permutations
@@ -28,14 +29,15 @@ class Parting:
     tolerance: float
     mine_later: Later = field(default_factory=list)
     reference_later: Later = field(default_factory=list)
+    names: tuple[frozenset[str] | None, frozenset[str] | None] = (None, None)  # activations that each side has
 
     @cached_property
     def ours(self) -> Formula | None:
-        return explain(self.mine, self.values, self.tolerance)
+        return explain(self.mine, self.values, self.tolerance, self.names[0])
 
     @cached_property
     def theirs(self) -> Formula | None:
-        return explain(self.reference, self.values, self.tolerance)
+        return explain(self.reference, self.values, self.tolerance, self.names[1])
 
     @cached_property
     def bases(self) -> list[tuple[str, str, Tensor]]:
@@ -126,6 +128,8 @@ def activation(p: Parting) -> str | None:
     if a.source is b.other:  # the sum of the same two, found the other way round
         a, b = (a, b.turned()) if b.can_turn() else (a.turned(), b) if a.can_turn() else (a, b)
     if (a.source, a.other, a.gate, a.resize) != (b.source, b.other, b.gate, b.resize):
+        return None
+    if (a.inner, a.outer) == (b.inner, b.outer):
         return None
     if a.other is None:
         return other_activation(a.inner, b.inner, f"{a.source}, before {a.resize}" if a.resize else f"{a.source}")
@@ -274,9 +278,12 @@ HYPOTHESES = (not_finite, same_channels_elsewhere, activation_of_a_branch, alter
               formulas)
 
 
-def cause(p: Parting) -> str | None:
+READ = (not_finite, squeeze_on_the_wrong_side, activation, shortcut, gate, pooling)  # of two formulas that are known
+
+
+def cause(p: Parting, hypotheses: Sequence[Callable[[Parting], str | None]] = HYPOTHESES) -> str | None:
     """The first hypothesis that holds, in words; None when none does."""
-    return next((words for hypothesis in HYPOTHESES if (words := hypothesis(p))), None)
+    return next((words for hypothesis in hypotheses if (words := hypothesis(p))), None)
 
 
 def effect(p: Parting) -> str:

@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.compare.between import Parting, cause, effect
+from lwcourse.compare.between import READ, Parting, cause, effect
 from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, close
-from lwcourse.compare.trace import Call, Layer
+from lwcourse.compare.graph import Value as Step
+from lwcourse.compare.layouts import layout_error
+from lwcourse.compare.parted import Anchor, Parted
+from lwcourse.compare.trace import Call, Layer, Run
 from lwcourse.compare.transfer import fit
 
 SETTINGS = {  # attribute -> its name in a sentence, in the order of mention
@@ -48,6 +51,8 @@ class Walk:
     inputs: list[Tensor]
     tolerance: float
     counts: list[int]  # layers with tensors: mine, reference
+    runs: tuple[Run, Run]
+    models: tuple[nn.Module, nn.Module]
 
     def place(self, row: Row) -> str:
         """Which layer `row` is: "layer 7 of 53, your `a` (reference: `b`)"."""
@@ -65,8 +70,8 @@ class Finding:
         return f"{self.words[0].upper()}{self.words[1:]}."
 
 
-def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor]]) -> Finding | None:
-    """The first place where the networks part; `outputs` are the pairs of final tensors that differ."""
+def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step, Step]]]) -> Finding | None:
+    """The first place where the networks part; `outputs` are the pairs of final tensors that differ, with their steps."""
     previous: Row | None = None  # the latest matched row that was called
     for k, row in enumerate(walk.rows):
         if row.mine is None or row.reference is None:
@@ -83,9 +88,9 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor]]) -> Findin
         if row.output_error is not None and row.output_error > walk.tolerance:
             return Finding(_other_result(walk, row), row)
         previous = row
-    for mine, reference in outputs:
+    for mine, reference, steps in outputs:
         parting = _parting(walk, len(walk.rows), mine, reference)
-        words = cause(parting)
+        words = _why(walk, parting, steps)
         if words is None and _is_inside(previous, parting):
             return Finding(_other_result(walk, previous), previous)
         last = next((f"layer {row.number} of {len(walk.rows)}, your `{row.mine.name}`" for row in walk.rows[::-1]
@@ -115,6 +120,48 @@ def _parting(walk: Walk, k: int, mine: Tensor, reference: Tensor) -> Parting:
     return Parting(mine, reference, values, walk.tolerance, *later)
 
 
+def _anchors(walk: Walk) -> list[Anchor]:
+    """Everything that enters and leaves layers and is equal, and the inputs."""
+    found = [Anchor(a, b, x, x, Value("", False, x))
+             for a, b, x in zip(walk.runs[0].entering, walk.runs[1].entering, walk.inputs, strict=True)]
+    for row in walk.rows:
+        a, b = row.mine_call, row.reference_call
+        if a is None or b is None or not row.agrees(walk.tolerance):
+            continue
+        sides = [(False, a.entering, b.entering, a.inputs, b.inputs)]
+        if not a.fused:
+            sides.append((True, a.leaving, b.leaving, a.outputs, b.outputs))
+        for is_output, ours, theirs, mine, reference in sides:
+            for k, (v, w) in enumerate(zip(ours, theirs, strict=False)):
+                if reference is None or k >= len(reference):
+                    continue
+                tensor = mine[k] if mine is not None and k < len(mine) else reference[k]
+                if tuple(tensor.shape) == v.shape and tensor.dim() > 0:
+                    found.append(Anchor(v, w, tensor, reference[k], Value(row.mine.name, is_output, reference[k])))
+    return found
+
+
+def _plain_outputs(walk: Walk) -> list[tuple[Tensor, Value]]:
+    """What layers whose class does more gave before that, where it is equal."""
+    return [((b.plain or b.outputs)[0], Value(row.mine.name, True, (b.plain or b.outputs)[0])) for row in walk.rows
+            if (a := row.mine_call) and (b := row.reference_call) and a.fused]
+
+
+def _names(model: nn.Module) -> dict[int, str]:
+    return {id(t): name for name, t in (*model.named_buffers(), *model.named_parameters())}
+
+
+def _why(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
+    """What differs between two layers: as the operators say, else what the numbers look like."""
+    try:
+        parted = Parted(*steps, _anchors(walk), walk.tolerance, tuple(map(_names, walk.models)),
+                        (parting.mine, parting.reference), _plain_outputs(walk))
+    except ValueError:
+        return cause(parting)
+    read = parted.read(parting)
+    return read and cause(read, READ) or parted.cause() or cause(parting)
+
+
 def _is_inside(previous: Row | None, parting: Parting) -> bool:
     """Whether the layer before is to blame: it agrees only without what its subclass adds, which nothing explains."""
     if previous is None:
@@ -129,10 +176,9 @@ def _parted_before(walk: Walk, k: int, previous: Row | None) -> Finding:
     if row.mine_call.inputs is None:
         return Finding(f"{where}what comes in differs", row)
     pairs = zip(row.mine_call.inputs, row.reference_call.inputs, strict=True)
-    mine, reference = next(((a, b) for a, b in pairs if not close(a, b, walk.tolerance)),
-                           (row.mine_call.inputs[0], row.reference_call.inputs[0]))
-    parting = _parting(walk, k, mine, reference)
-    words = cause(parting)
+    which = next((i for i, (a, b) in enumerate(pairs) if layout_error(a, b) > walk.tolerance), 0)
+    parting = _parting(walk, k, row.mine_call.inputs[which], row.reference_call.inputs[which])
+    words = _why(walk, parting, (row.mine_call.entering[which], row.reference_call.entering[which]))
     if words is None and _is_inside(previous, parting):
         return Finding(_other_result(walk, previous), previous)
     return Finding(where + (words or effect(parting)), row)

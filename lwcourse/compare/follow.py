@@ -1,34 +1,14 @@
 """Run the learner's network beside what the reference did, call by call, and line both up in rows."""
 from itertools import zip_longest
 
-import torch
 from torch import Tensor
 
 from lwcourse.compare.diagnose import Row
+from lwcourse.compare.layouts import layout_error
 from lwcourse.compare.trace import Call, Layer, Run
 from lwcourse.compare.transfer import Pair, fit
 
 KEPT_CALLS = 16  # calls after the parting whose tensors are kept, for the diagnosis
-
-
-def relative_error(a: Tensor, b: Tensor) -> float:
-    """Largest |a - b| relative to the largest |b|; inf when shapes differ or something is not finite."""
-    if a.shape != b.shape or not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-        return float("inf")
-    if b.numel() == 0:
-        return 0.0
-    error, size = (a - b).abs().max().item(), b.abs().max().item()
-    return error / size if size > 0 else error
-
-
-def layout_error(a: Tensor, b: Tensor) -> float:
-    """`relative_error` in the best layout: (N, C) may stand for (N, C, 1, 1), and channels may come last."""
-    best = relative_error(a, b)
-    if best == 0 or a.numel() != b.numel() or a.dim() < 2 or b.dim() < 2 or len(a) != len(b):
-        return best
-    views = [a.movedim(-1, 1)] if a.shape[-1] == b.shape[1] else []  # (N, H, W, C) or (N, H*W, C) to (N, C, H, W)
-    views += [a.movedim(1, -1)] if a.shape[1] == b.shape[-1] else []
-    return min([best] + [relative_error(view.reshape(b.shape), b) for view in views])
 
 
 class Comparer:
@@ -48,10 +28,9 @@ class Comparer:
     def finish(self, call: Call) -> None:
         """The callback of a Recorder."""
         waiting = self.waiting.get(self.partner.get(call.module), [])
-        agrees = False
-        fused = False
-        if waiting:
-            theirs = waiting.pop(0)
+        agrees = fused = False
+        theirs = waiting.pop(0) if waiting else None
+        if theirs is not None:
             entering = self._error(call.inputs, theirs.inputs)
             leaving = None if entering is None else self._error(call.outputs, theirs.outputs)
             if leaving is not None and leaving > self.tolerance and (call.plain or theirs.plain):
@@ -60,9 +39,12 @@ class Comparer:
                 fused = leaving <= self.tolerance
             self.errors[call] = entering, leaving
             agrees = all(error is None or error <= self.tolerance for error in (entering, leaving))
+            call.fused = agrees and fused
+        self.kept += not agrees
+        if agrees and _sizes(call) != _sizes(theirs):
+            return  # in another layout, and both are needed to know in which
         if agrees and fused:
             self.fused, call = call, self.fused
-        self.kept += not agrees
         if call is not None and (agrees or self.kept > KEPT_CALLS):
             call.inputs = call.outputs = call.plain = None
 
@@ -71,6 +53,10 @@ class Comparer:
         if len(ours) != len(theirs) or not ours:
             return None
         return max(layout_error(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _sizes(call: Call) -> list[list[int]]:
+    return [list(t.shape) for side in (call.inputs, call.outputs) for t in side or ()]
 
 
 def line_up(pairs: list[Pair], ours: Run, theirs: Run,

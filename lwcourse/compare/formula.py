@@ -148,12 +148,13 @@ def _windows(size: tuple[int, int], wanted: tuple[int, int]) -> Iterator[tuple[s
                    partial(F.avg_pool2d, count_include_pad=False, **options))
 
 
-def explain(target: Tensor, values: list[Value], tolerance: float) -> Formula | None:
+def explain(target: Tensor, values: list[Value], tolerance: float, names: frozenset[str] | None = None) -> Formula | None:
     """The first formula that gives `target`, from `values` (oldest first), or None.
 
-    Tries one source, then sums with an earlier value, then gates, with the latest values first.
+    Tries one source, then sums with an earlier value, then gates, with the latest values first; only the
+    activations in `names`, when given.
     """
-    for formula in _formulas(target, values[::-1]):
+    for formula in _formulas(target, values[::-1], names):
         sources = [v.tensor for v in (formula.source, formula.other) if v is not None]
         channels = _some_channels(target, sources) if formula.inner not in OVER_CLASSES else None
         try:
@@ -174,10 +175,11 @@ def _some_channels(target: Tensor, sources: list[Tensor]) -> Tensor | None:
     return None if few >= count else torch.linspace(0, count - 1, few, device="cpu").round().long()
 
 
-def _formulas(target: Tensor, values: list[Value]) -> Iterator[Formula]:
+def _formulas(target: Tensor, values: list[Value], names: frozenset[str] | None) -> Iterator[Formula]:
     low, high, shape = target.min(), target.max(), tuple(target.shape)
-    possible = [name for name, (_, least, most) in ACTIVATIONS.items() if least - 1e-3 <= low and high <= most + 1e-3]
-    inner = [name for name in ACTIVATIONS if name not in OVER_CLASSES]
+    possible = [name for name, (_, least, most) in ACTIVATIONS.items() if least - 1e-3 <= low and high <= most + 1e-3
+                and (names is None or name in names)]
+    inner = [name for name in ACTIVATIONS if name not in OVER_CLASSES and (names is None or name in names)]
     outer = [name for name in inner if name in possible]
     fitting = [(v, resize, f) for v in values for resize, f in resizes(tuple(v.tensor.shape), shape)]
     for value, resize, shrink in fitting:
@@ -192,6 +194,8 @@ def _formulas(target: Tensor, values: list[Value]) -> Iterator[Formula]:
     for source, (other, resize, shrink) in product([v for v in values if v.is_output][:4], usual[:12]):
         if source is not other:
             for gate, after, before in product(_gates(source.tensor, other.tensor), outer, inner):
+                if names is not None and gate not in names:
+                    continue
                 yield Formula(source, before, other, gate, after, resize, shrink)
 
 

@@ -16,7 +16,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+from lwcourse.compare.graph import Graph, Value
 
 # Other names of the usual four tensors: in nn.MultiheadAttention, and in a norm written by hand.
 ATTENTION = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
@@ -69,7 +72,10 @@ class Call:
     outputs: list[Tensor] | None = None
     plain: list[Tensor] | None = None  # what torch's own layer would return, for a subclass that does more
     has_inner_calls: bool = False
+    fused: bool = False  # equal to its partner only without what its class, or its partner's, adds
     shape: tuple[int, ...] = ()
+    entering: list[Value] = field(default_factory=list)  # the same tensors in the run's graph, kept
+    leaving: list[Value] = field(default_factory=list)
     sizes: tuple[float, float] = (0.0, 0.0)  # sums of absolute values, of the inputs and of the outputs
 
     def differs(self, other: "Call", tolerance: float) -> bool:
@@ -84,6 +90,9 @@ class Run:
     layers: list[Layer] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    graph: Graph = field(default_factory=Graph)
+    entering: list[Value] = field(default_factory=list)  # x
+    leaving: dict[int, Value] = field(default_factory=dict)  # id of an output's tensor -> its value
     dropouts: list[tuple[float, bool]] = field(default_factory=list)  # (rate, is active) of each dropout call
 
     def calls_of(self, module: nn.Module) -> list[Call]:
@@ -123,7 +132,7 @@ def owned(module: nn.Module, is_block: bool = False) -> dict[str, str]:
 
 @contextlib.contextmanager
 def nothing_left_behind() -> Iterator[None]:
-    """No gradients, no attention fast path (it skips hooks), and every random state as it was when we leave.
+    """No gradients, no attention fast path (it skips hooks), attention as its formula, every random state as it was when we leave.
 
     One CPU thread: with two, float64 depthwise convolutions stall on some machines (seen with PyTorch 2.14 on
     two cores: MobileNetV2 at 64 x 96 pixels took 1.3 s with one thread, 30 s and more with two).
@@ -135,7 +144,7 @@ def nothing_left_behind() -> Iterator[None]:
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         torch.set_num_threads(1)
-        with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.no_grad():
+        with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.set_num_threads(threads)
@@ -158,8 +167,33 @@ def eval_copy(model: nn.Module, who: str, dtype: torch.dtype) -> nn.Module:
         raise ValueError(f"{who} cannot be copied, so it cannot be examined safely ({error}); "
                          "does it keep a tensor from an earlier forward pass?") from error
     twin.to(dtype)
+    twin.train()  # networks that keep something in eval mode, such as timm's LeViT, drop it here
     twin.eval()
     return twin
+
+
+@contextlib.contextmanager
+def _as_before(model: nn.Module, buffers_too: bool) -> Iterator[None]:
+    """What a forward keeps in plain attributes or buffers, such as a cache for eval mode, is gone afterwards."""
+    def shallow(value):
+        return value.copy() if isinstance(value, (dict, list, set)) else value
+
+    plain = nn.Module().__dict__.keys()
+    attributes = {m: {k: shallow(v) for k, v in m.__dict__.items() if k not in plain} for m in model.modules()}
+    buffers = {m: {k: (b, None if b is None else b.clone()) for k, b in m._buffers.items()} for m in model.modules()}
+    try:
+        yield
+    finally:
+        for module, kept in attributes.items():
+            for name in [k for k in module.__dict__ if k not in plain and k not in kept]:
+                del module.__dict__[name]
+            module.__dict__.update({k: shallow(v) for k, v in kept.items()})
+            if buffers_too:
+                module._buffers.clear()
+                for name, (buffer, content) in buffers[module].items():
+                    if buffer is not None:
+                        buffer.copy_(content)
+                    module._buffers[name] = buffer
 
 
 class _FirstUse(TorchFunctionMode):
@@ -187,11 +221,12 @@ class _FirstUse(TorchFunctionMode):
 
 def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
         before: Callable[[Call, tuple], None] | None = None,
-        after: Callable[[Call, tuple, object], object] | None = None) -> Run:
+        after: Callable[[Call, tuple, object], object] | None = None, setting_buffers: bool = False) -> Run:
     """One forward pass of `model`, watched. Call it inside `nothing_left_behind`, on a copy.
 
     `before(call, args)` and `after(call, args, output)` run around each call of a module that
-    owns tensors; what `after` returns, if not None, replaces the module's output.
+    owns tensors; what `after` returns, if not None, replaces the module's output. Caches and buffers that the
+    forward changes are as before afterwards; buffers are not where the callbacks are `setting_buffers`.
     Raises CannotRun, chained, naming `who` and the innermost module when the model cannot run.
     """
     seen = Run()
@@ -239,23 +274,36 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
             if module in whole and waiting[module]:
                 note(module, list(waiting[module]))
         stack.append((module, call))
-        if call is not None and before is not None:
-            before(call, (args, kwargs))
+        if call is not None:
+            call.entering = [seen.graph.value(t) for t in tensors_in((args, kwargs))]
+            if before is not None:
+                with seen.graph.paused():
+                    before(call, (args, kwargs))
 
     def leave(module, args, kwargs, output):
         _, call = stack.pop()
         if call is None:
             return None
         call.shape = next((tuple(t.shape) for t in tensors_in(output)), ())
-        return after(call, (args, kwargs), output) if after is not None else None
+        call.leaving = [seen.graph.value(t) for t in tensors_in(output)]
+        if after is None:
+            return None
+        with seen.graph.paused():
+            replaced = after(call, (args, kwargs), output)
+        for new, old in zip(tensors_in(replaced), tensors_in(output), strict=False):
+            seen.graph.stands_for(new, old)
+        return replaced
 
-    handles = [m.register_forward_pre_hook(enter, with_kwargs=True, prepend=True) for m in names]
-    handles += [m.register_forward_hook(leave, with_kwargs=True) for m in names]
+    watched = [m for m in names if not isinstance(m, torch.jit.ScriptModule)]  # those take no such hooks
+    handles = [m.register_forward_pre_hook(enter, with_kwargs=True, prepend=True) for m in watched]
+    handles += [m.register_forward_hook(leave, with_kwargs=True) for m in watched]
     dtype = next(model.parameters()).dtype
     moved = [x.to(device_of(model), dtype if x.is_floating_point() else x.dtype, copy=True) for x in inputs]
     try:
-        with _FirstUse(used, seen.dropouts):
+        with _as_before(model, buffers_too=not setting_buffers), _FirstUse(used, seen.dropouts), seen.graph:
+            seen.entering = [seen.graph.value(x) for x in moved]
             seen.outputs = model(*moved)
+        seen.leaving = {id(t): seen.graph.value(t) for t in tensors_in(seen.outputs)}
     except Exception as error:
         shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         inner = stack[-1][0] if stack else model

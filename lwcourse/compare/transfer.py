@@ -1,8 +1,11 @@
 """Match the layers of two implementations by the order in which they run, and copy weights along."""
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.trace import MAPS, USUAL, Layer, eval_copy, nothing_left_behind, run
+from lwcourse.compare.order import by_data
+from lwcourse.compare.trace import MAPS, USUAL, Layer, Run, eval_copy, nothing_left_behind, run
 
 Pair = tuple[Layer | None, Layer | None]
 
@@ -160,6 +163,20 @@ def _slide(pairs: list[Pair], full: int, empty: int, side: int) -> bool:
     moved, left = (partner, lonely), (None, pairs[full][1 - side])
     pairs[empty], pairs[full] = (moved, left) if side == 0 else (moved[::-1], left[::-1])
     return True
+
+
+def in_data_order(layers: list[Layer], seen: Run) -> list[Layer]:
+    """The layers in the order in which the data reach them, whichever branch was called first."""
+    owners = {id(layer.tensor(role)): layer for layer in layers for role in layer.tensors}
+    found: dict[Layer, None] = {}
+    for node in by_data(list(seen.leaving.values())):
+        for value in node.operands:
+            layer = owners.get(id(value.tensor)) if value.node is None else None
+            if layer is not None:
+                found.setdefault(layer)
+    order = [*found, *(layer for layer in layers if layer not in found)]
+    previous = [None, *order]
+    return [replace(layer, previous=before) for layer, before in zip(order, previous, strict=False)]
 
 
 def pair_twins(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:

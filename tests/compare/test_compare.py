@@ -96,7 +96,7 @@ MISTAKES = {  # name: (options of the wrong network, the sentence)
         BEFORE_2 + "no activation" + ON_NORM1 + ": the activation is missing."),
     "unknown activation": (
         dict(act=torch.sin),
-        BEFORE_2 + f"the reference's is {POOL} of ReLU6 of the output of `norm1`; yours is something else."),
+        BEFORE_2 + "sin of the output of `norm1`, but the reference has ReLU6 there."),
     "average for max": (
         dict(pool=F.avg_pool2d),
         BEFORE_2 + "average pooling (3x3, stride 2, padding 1) of the output of `norm1`, "
@@ -119,7 +119,8 @@ MISTAKES = {  # name: (options of the wrong network, the sentence)
         "Before l" + DEPTHWISE + "the channel shuffle is missing: the reference shuffles the channels with 4 groups."),
     "groups of the shuffle": (
         dict(groups=8),
-        "Before l" + DEPTHWISE + "a channel shuffle with 8 groups, but the reference's has 4 groups."),
+        "Before l" + DEPTHWISE + "a channel shuffle with 8 groups, but the reference's has 4 groups (the transposed one: "
+        "view and transpose in the other order)."),
     "squeeze before the activation": (
         dict(squeeze="before"),
         BEFORE_DOWN + "squeeze-and-excitation on the output of `norm3` stands before the Hardswish, "
@@ -134,7 +135,8 @@ MISTAKES = {  # name: (options of the wrong network, the sentence)
         "times Sigmoid of the output of `up`, yours is Hardswish of the output of `norm3`."),
     "scale": (
         dict(scale=0.5),
-        "Before l" + FC + "a scale is missing or wrong: the reference's values are yours times 2."),
+        "Before l" + FC + "a scale too many: your network multiplies the output of `norm4` by 0.5, the reference does "
+        "not."),
     "global max for mean": (
         dict(head=lambda x: x.amax((2, 3))),
         "Before l" + FC + "global max pooling of the output of `norm4`, "
@@ -144,7 +146,7 @@ MISTAKES = {  # name: (options of the wrong network, the sentence)
         END + "Softmax on the output of `fc`, but the reference has no activation there."),
     "other output shape": (
         dict(end=lambda x: x[:, :, None, None]),
-        END + "(2, 10, 1, 1) here, but the reference has (2, 10); the reference's is the output of `fc`."),
+        END + "(2, 10, 1, 1) here, but the reference has (2, 10), both made from the output of `fc`."),
     "two outputs": (
         dict(end=lambda x: (x, x)),
         "Your network returns output[0], output[1], but the reference returns one tensor."),
@@ -221,12 +223,11 @@ def shufflenet():
 @pytest.mark.parametrize("which, forward, words", [
     (None, unit_forward(groups=1),
      "Before layer 13 of 113, your `stage2.1.branch2.0` (reference: `stage2.1.branch2.0`): the channel shuffle is "
-     "missing: in the reference the channels of `stage2.0.branch2.6` alternate with those of another branch, as after "
-     "a shuffle with 2 groups."),
+     "missing: the reference shuffles the channels with 2 groups."),
     (5, unit_forward(groups=1), "your `stage3.2.branch2.0` (reference: `stage3.2.branch2.0`): the channel shuffle is"),
     (-1, unit_forward(groups=1), "your `conv5.0` (reference: `conv5.0`): the channel shuffle is missing"),
     (None, unit_forward(groups=4), "a channel shuffle with 4 groups, but the reference's has 2 groups"),
-    (5, unit_forward(swap=True), "channels of `stage3.1.branch2.6` stand where the reference has the other branch's"),
+    (5, unit_forward(swap=True), "in another order: `stage3.1.branch2.6`, the other branch in yours, but the other branch, `stage3.1.branch2.6` in"),
 ], ids=["no shuffle", "one shuffle missing", "last shuffle missing", "4 groups", "concatenated the other way"])
 def test_mistakes_in_shufflenet(shufflenet, which, forward, words):
     assert words in sentence(with_forward(shufflenet, unit, forward, which), shufflenet, 2, 3, 64, 64)
@@ -350,7 +351,8 @@ def block_that(combines):
     (lambda x, y: x + F.relu6(y), "ReLU6 on the output of `project.bn` before the addition, but the reference has no"),
     (lambda x, y: F.relu6(x + y), "ReLU6 after the addition, but the reference has no activation there"),
     (lambda x, y: x * y, "a multiplication too many: yours is the input of `expand.conv` times the output of `proj"),
-    (lambda x, y: torch.cat([x, y], 1), "(2, 16, 10, 7) here, but the reference has (2, 8, 10, 7)"),
+    (lambda x, y: torch.cat([x, y], 1), "yours is the concatenation of the input of `expand.conv`, the output of `project.bn`, but the reference's is "
+     "(the input of `expand.conv` plus the output of `project.bn`)"),
     (lambda x, y: (x + y) / 2, "the reference's values are yours times 2"),
 ], ids=["no shortcut", "activation on the branch", "activation on the sum", "product", "concatenation", "mean"])
 def test_mistakes_in_one_block(combines, words):
@@ -376,7 +378,7 @@ def test_an_unknown_activation_is_not_blamed_on_the_norm_before():
         def forward(self, x):
             return torch.sin(x)
     mine = mobilenet_with(lambda m: setattr(m.blocks[5].expand, "act", Sine()))
-    assert "the reference's is ReLU6 of the output of `blocks.5.expand.bn`; yours is something else" in sentence(
+    assert "sin of the output of `blocks.5.expand.bn`, but the reference has ReLU6 there" in sentence(
         mine, timm.create_model("mobilenetv2_100"), 2, 3, 32, 32)
 
 

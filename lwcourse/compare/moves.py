@@ -1,0 +1,185 @@
+"""Where each element of a tensor comes from, and names for the usual ways to reorder channels and axes."""
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lwcourse.compare.graph import Value, evaluate, needed
+from lwcourse.compare.operators import UNCHANGED, is_move
+
+
+@dataclass(eq=False)
+class Origin:
+    """A tensor made only by moving elements: `index` says for each where it stands in the `sources`, end to end.
+
+    -1 stands for padding with a number.
+    """
+    sources: list[Value]
+    index: Tensor
+
+
+def origin(value: Value, stops: set[Value]) -> Origin | None:
+    """The sources of a value, behind everything that only moves elements; None when that cannot be followed."""
+    sources: list[Value] = []
+    rank = len(value.shape)
+    waiting, seen = [value], set()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED)
+        if moved and (one is value or one not in stops or len(one.shape) != rank):
+            waiting += one.node.operands[::-1]
+        else:
+            sources.append(one)
+    order = {v: k for k, v in enumerate(sources)}
+    starts, total = {}, 1  # 0 is what padding fills in
+    for source in sorted(sources, key=order.get):
+        starts[source] = total
+        total += math.prod(source.shape)
+    given = {s: torch.arange(starts[s], starts[s] + math.prod(s.shape), dtype=torch.float64).reshape(s.shape)
+             for s in sources}
+    if len(needed([value], given)) > 200:
+        return None
+    try:
+        made = evaluate([value], given)[value]
+    except (RuntimeError, IndexError, ValueError):
+        return None
+    return Origin(sources, made.round().long() - 1)
+
+
+def channel_map(found: Origin, channels: int) -> list[int] | None:
+    """Which channel of one source (N, C, ...) each channel holds, when whole channels moved; else None."""
+    if len(found.sources) != 1 or found.index.dim() < 2:
+        return None
+    source, index = found.sources[0], found.index
+    if len(source.shape) < 2 or source.shape[0] != index.shape[0] or source.shape[2:] != index.shape[2:]:
+        return None
+    inner = math.prod(source.shape[2:])
+    n, c = source.shape[:2]
+    flat = index.reshape(index.shape[0], index.shape[1], -1)
+    where = flat[0, :, 0] // inner
+    expected = (torch.arange(n)[:, None, None] * c + where[None, :, None]) * inner + torch.arange(inner)[None, None]
+    if (flat < 0).any() or not torch.equal(expected.expand_as(flat), flat):
+        return None
+    return where.tolist()
+
+
+def shuffled(count: int, groups: int) -> list[int]:
+    """The channels after a shuffle with `groups` groups, as ShuffleNet's view(groups, n).transpose()."""
+    return torch.arange(count).view(groups, -1).T.flatten().tolist()
+
+
+def divisors(count: int) -> list[int]:
+    return [g for g in range(1, count) if count % g == 0]
+
+
+def name_channels(order: list[int], count: int) -> str | None:
+    """Words for a choice and order of `count` channels: "a channel shuffle with 2 groups, first half of it"."""
+    for g in divisors(count):
+        whole = shuffled(count, g)
+        for start in range(0, count, len(order)):
+            if whole[start:start + len(order)] == order and count % len(order) == 0:
+                return _chosen("" if g == 1 else f"a channel shuffle with {g} groups", start, len(order), count)
+    if order == list(range(count))[::-1]:
+        return "the channels backwards"
+    steps = {b - a for a, b in zip(order, order[1:], strict=False)}
+    if len(steps) == 1 and (step := steps.pop()) > 0:
+        if step == 1:
+            return f"channels {order[0]} to {order[-1]} of {count}"
+        return f"every {_ordinal(step)} channel from {order[0]} on"
+    if sorted(order) == list(range(count)):
+        for shift in range(1, count):
+            if order == list(range(shift, count)) + list(range(shift)):
+                return ("the two halves of the channels exchanged" if 2 * shift == count
+                        else f"the channels rolled by {count - shift}")
+    return None
+
+
+def _ordinal(n: int) -> str:
+    return {2: "second", 3: "third"}.get(n, f"{n}th")
+
+
+def _chosen(shuffle: str, start: int, size: int, count: int) -> str:
+    if size == count:
+        return shuffle or "the channels in their order"
+    part = f"part {start // size + 1} of {count // size} of the channels"
+    if count == 2 * size:
+        part = ("the first" if start == 0 else "the second") + " half of the channels"
+    return f"{part} after {shuffle}" if shuffle else part
+
+
+def digits(index: Tensor) -> tuple[int, list[tuple[int, int]]] | None:
+    """(offset, [(size, step), ...]) from the slowest to the fastest, when `index` counts like nested loops."""
+    flat = index.flatten()
+    if not len(flat) or (flat < 0).any():
+        return None
+    offset, found = int(flat[0]), []
+    while len(flat) > 1:
+        step = int(flat[1] - flat[0])
+        breaks = (flat.diff() != step).nonzero().flatten()
+        size = int(breaks[0]) + 1 if len(breaks) else len(flat)
+        while size > 1 and len(flat) % size:
+            size -= 1
+        rows = flat.view(-1, size)
+        if size < 2 or not torch.equal(rows, rows[:, :1] + torch.arange(size) * step):
+            return None
+        found.append((size, step))
+        flat = rows[:, 0]
+    return offset, found[::-1]
+
+
+def axes_of(index: Tensor, shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int, int]]] | None:
+    """`digits` in terms of a source's axes: (offset, [(axis, size, step along it), ...]); None when that fails."""
+    loops = digits(index)
+    if loops is None:
+        return None
+    strides = [math.prod(shape[k + 1:]) for k in range(len(shape))]
+    found: list[tuple[int, int, int]] = []
+    for size, step in loops[1]:
+        if step == 0:  # the same element again and again
+            found.append((-1, size, 0))
+            continue
+        run = []  # one loop may go on from the last axis to those before it
+        while size > 1:
+            axis = next((k for k, s in enumerate(strides)
+                         if shape[k] > 1 and step % s == 0 and abs(step) < s * shape[k]), None)
+            if axis is None:
+                return None
+            along = abs(step) // strides[axis]
+            take = min(size, -(-shape[axis] // along))
+            if size % take:
+                return None
+            run.append((axis, take, along if step > 0 else -along))
+            size //= take
+            step = step * take
+        found += run[::-1]
+    return loops[0], found
+
+
+def describe_axes(index: Tensor, shape: tuple[int, ...]) -> str | None:
+    """Words for a reordering of a tensor of `shape`: "axes 0, 2, 1 in this order; axis 2 split as 3 x 4 x 16"."""
+    found = axes_of(index, shape)
+    if found is None:
+        return None
+    offset, loops = found
+    loops = [loop for loop in loops if loop[1] > 1]
+    order = [axis for axis, _, _ in loops if axis >= 0]
+    words = []
+    split = {axis: sorted(((abs(step), size) for a, size, step in loops if a == axis), reverse=True)
+             for axis in dict.fromkeys(order) if order.count(axis) > 1}
+    if offset:
+        position, rest = [], offset
+        for k in range(len(shape)):
+            stride = math.prod(shape[k + 1:])
+            position.append(rest // stride)
+            rest %= stride
+        words.append("from " + " and ".join(f"element {p} of axis {k}" for k, p in enumerate(position) if p) + " on")
+    words.append(f"axes in the order {', '.join(map(str, order))}" if order else "one element")
+    words += [f"axis {axis} split as {' x '.join(str(size) for _, size in parts)}" for axis, parts in split.items()]
+    words += [f"axis {axis} backwards" for axis, _, step in loops if step < 0]
+    words += [f"every {_ordinal(step)} element of axis {axis}" for axis, size, step in loops
+              if step > 1 and axis >= 0 and axis not in split]
+    return "; ".join(words)

@@ -1,0 +1,498 @@
+"""Layers as the operators have them: whose parameters they are, and how many modules share them, does not matter.
+
+A convolution is an operator with a weight, whether `nn.Conv2d` calls it or a class that keeps all its tensors
+itself. Seen so, three Linears on one input are one Linear cut in three, convolutions on parts of the channels are
+one with groups, a norm written by hand is a norm, and a convolution with a bias may be one with a BatchNorm folded
+into it. Where that lets the weights be copied, two networks can be equal that have other layers.
+"""
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from lwcourse.compare.graph import Node, Value
+from lwcourse.compare.moves import origin
+from lwcourse.compare.operators import MATRIX_PRODUCTS, SUMS, UNCHANGED, arguments, is_move, scalar, unchanged
+from lwcourse.compare.order import by_data
+from lwcourse.compare.trace import Run
+
+NORMS = {"native_batch_norm": "BatchNorm", "native_layer_norm": "LayerNorm", "native_group_norm": "GroupNorm"}
+
+
+@dataclass(eq=False)
+class Slot:
+    """A tensor in the form in which an operator reads it: elements of parameters, by `index` from end to end."""
+    parameters: list[Tensor]
+    index: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.index.shape)
+
+    def read(self) -> Tensor:
+        every = torch.cat([p.detach().flatten().cpu().double() for p in self.parameters])
+        return every[self.index]
+
+    def write(self, values: Tensor) -> None:
+        every = torch.cat([p.detach().flatten().cpu().double() for p in self.parameters])
+        every[self.index.flatten()] = values.flatten().to(every)
+        for parameter, part in zip(self.parameters, every.split([p.numel() for p in self.parameters]), strict=True):
+            parameter.data.copy_(part.view_as(parameter))
+
+
+@dataclass(eq=False)
+class OperatorLayer:
+    """One operator with parameters, or several that are one: `parts` are the layers that it was made of."""
+    name: str
+    kind: str                        # "Conv2d", "Linear", "BatchNorm", "Parameter", ...
+    slots: dict[str, list[Slot]]     # role -> parts, to be put together along the first axis
+    settings: SimpleNamespace
+    entering: Value
+    leaving: Value
+    node: Node
+    order: Tensor | None = None      # of the rows, where one layer stands for several
+    bn: "OperatorLayer | None" = None  # to be folded into it
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {role: (sum(s.shape[0] for s in parts), *parts[0].shape[1:]) for role, parts in self.slots.items()}
+
+
+def _slot(value: Value) -> Slot | None:
+    """The parameters behind an operand, where nothing but moving lies between; None for what is computed."""
+    found = origin(value, set())
+    if found is None or any(s.node is not None or s.tensor is None for s in found.sources) or (found.index < 0).any():
+        return None
+    return Slot([s.tensor for s in found.sources], found.index)
+
+
+def _is_weight(value: Value | None, owned: dict[int, str]) -> bool:
+    """Whether an operand is made of parameters alone, by moving."""
+    if value is None:
+        return False
+    waiting, any_owned = [value], False
+    for _ in range(60):
+        if not waiting:
+            return any_owned
+        one = waiting.pop()
+        if one.node is None:
+            if id(one.tensor) not in owned:
+                return False
+            any_owned = True
+        elif is_move(one) or one.node.name in UNCHANGED:
+            waiting += one.node.operands
+        else:
+            return False
+    return False
+
+
+def _name(slots: list[Slot], owned: dict[int, str], whole: bool) -> str:
+    """The module's name where all of the operator's tensors are one module's, else the first tensor's."""
+    names = [owned[id(p)] for slot in slots for p in slot.parameters]
+    owners = {name.rpartition(".")[0] for name in names}
+    return owners.pop() if whole and len(owners) == 1 and "" not in owners else names[0]
+
+
+def operator_layers(seen: Run, model: nn.Module) -> list[OperatorLayer]:
+    """The operators of a run that read parameters, in the order in which the data reach them."""
+    owned = {id(t): name for name, t in (*model.named_buffers(), *model.named_parameters())}
+    nodes = by_data(list(seen.leaving.values()))
+    readers: dict[Value, list[Node]] = {}
+    for node in nodes:
+        for value in node.operands:
+            readers.setdefault(value, []).append(node)
+    found: list[OperatorLayer] = []
+    used_as_bias: set[Node] = set()
+    for node in nodes:
+        layer = None
+        if node.name == "convolution" and _is_weight(node.args[1], owned):
+            layer = _convolution(node, owned)
+        elif node.name in NORMS:
+            layer = _norm(node, owned)
+        elif node.name in MATRIX_PRODUCTS:
+            layer = _product(node, owned, readers, used_as_bias)
+        elif node not in used_as_bias:
+            layer = _raw(node, owned)
+        if layer is not None:
+            found.append(layer)
+    return found
+
+
+def _convolution(node: Node, owned: dict[int, str]) -> OperatorLayer | None:
+    a = arguments(node)
+    weight, bias = _slot(node.args[1]), _slot(node.args[2]) if isinstance(node.args[2], Value) else None
+    if weight is None:
+        return None
+    dims = len(weight.shape) - 2
+    slots = {"weight": [weight]} | ({"bias": [bias]} if bias is not None else {})
+    transposed = a["transposed"]
+    settings = SimpleNamespace(
+        kernel_size=tuple(weight.shape[2:]), stride=tuple(a["stride"]), padding=tuple(a["padding"]),
+        dilation=tuple(a["dilation"]), groups=a["groups"],
+        in_channels=weight.shape[0] if transposed else weight.shape[1] * a["groups"],
+        out_channels=weight.shape[1] * a["groups"] if transposed else weight.shape[0])
+    kind = f"Conv{'Transpose' if transposed else ''}{dims}d"
+    return OperatorLayer(_name([weight], owned, True), kind, slots, settings, node.args[0], node.outputs[0], node)
+
+
+def _norm(node: Node, owned: dict[int, str]) -> OperatorLayer | None:
+    places = {"native_batch_norm": (1, 2, 3, 4), "native_layer_norm": (2, 3), "native_group_norm": (1, 2)}[node.name]
+    roles = ("weight", "bias", "running_mean", "running_var")
+    slots = {}
+    for role, place in zip(roles, places, strict=False):
+        value = node.args[place]
+        if isinstance(value, Value) and _is_weight(value, owned):
+            slots[role] = [_slot(value)]
+    if not slots:
+        return None
+    eps = {"native_batch_norm": 7, "native_layer_norm": 4, "native_group_norm": 7}[node.name]
+    settings = SimpleNamespace(eps=node.args[eps])
+    if node.name == "native_group_norm":
+        settings.num_groups = node.args[6]
+    name = _name([s for parts in slots.values() for s in parts], owned, True)
+    return OperatorLayer(name, NORMS[node.name], slots, settings, node.args[0], node.outputs[0], node)
+
+
+def _product(node: Node, owned: dict[int, str], readers: dict[Value, list[Node]],
+             used_as_bias: set[Node]) -> OperatorLayer | None:
+    """x W^T + b, in all its spellings; the weight is (out, in) here."""
+    operands = [a for a in node.args if isinstance(a, Value)]
+    bias = operands[0] if node.name in ("addmm", "baddbmm") else None
+    left, right = operands[-2:]
+    if _is_weight(right, owned):
+        x, weight = left, _slot(right)
+        index = weight.index.transpose(-1, -2) if weight is not None else None
+    elif _is_weight(left, owned):
+        x, weight = right, _slot(left)
+        index = weight.index if weight is not None else None
+    else:
+        return None
+    if weight is None:
+        return None
+    while index.dim() > 2:
+        if index.shape[0] > 1 and not torch.equal(index[:1].expand_as(index), index):
+            return None
+        index = index[0]
+    weight = Slot(weight.parameters, index)
+    slots = {"weight": [weight]}
+    leaving = node.outputs[0]
+    if bias is not None and _is_weight(bias, owned):
+        slots["bias"] = [_slot(bias)]
+    elif bias is None:
+        at, after = leaving, None
+        for _ in range(6):
+            following = readers.get(at, [])
+            if len(following) != 1:
+                break
+            after = following[0]
+            if after.name in SUMS and len(after.operands) == 2 and not scalar(after):
+                other = next((v for v in after.operands if v is not at), None)
+                slot = _slot(other) if _is_weight(other, owned) else None
+                if slot is not None and len(set(slot.index.flatten().tolist())) == index.shape[0]:
+                    flat = slot.index.flatten()
+                    slots["bias"] = [Slot(slot.parameters, torch.unique(flat))]
+                    used_as_bias.add(after)
+                    leaving = after.outputs[0]
+                break
+            if not (is_move(after.outputs[0]) or after.name in UNCHANGED):
+                break
+            at = after.outputs[0]
+    settings = SimpleNamespace(in_features=index.shape[1], out_features=index.shape[0])
+    return OperatorLayer(_name([weight], owned, True), "Linear", slots, settings, x, leaving, node)
+
+
+def _raw(node: Node, owned: dict[int, str]) -> OperatorLayer | None:
+    """A parameter that is added, multiplied and the like."""
+    if is_move(node.outputs[0]) and len(node.operands) == 1 or node.name in UNCHANGED:
+        return None
+    for value in node.operands:
+        if _is_weight(value, owned):
+            slot = _slot(value)
+            if slot is None or len(slot.parameters) != 1:
+                continue
+            parameter = slot.parameters[0]
+            plain = Slot([parameter], torch.arange(parameter.numel()).view(parameter.shape))
+            other = next((v for v in node.operands if v is not value), value)
+            return OperatorLayer(owned[id(parameter)], "Parameter", {"weight": [plain]},
+                                 SimpleNamespace(operator=node.name), other, node.outputs[0], node)
+    return None
+
+
+# Several as one
+
+def _core(value: Value) -> Value:
+    """What a layer reads, behind operators that only arrange it anew, but take all of it."""
+    value = unchanged(value)
+    while is_move(value) and len(value.node.operands) == 1 and \
+            math.prod(value.shape) == math.prod(value.node.operands[0].shape):
+        value = unchanged(value.node.operands[0])
+    return value
+
+
+def _alike(a: OperatorLayer, b: OperatorLayer) -> bool:
+    """Whether two layers read one tensor in one way, so that they might be one."""
+    if a.kind != b.kind or a.kind not in ("Linear", "Conv1d", "Conv2d", "Conv3d") or a.slots.keys() != b.slots.keys():
+        return False
+    skip = ("out_channels", "out_features")
+    settings = [{k: v for k, v in vars(layer.settings).items() if k not in skip} for layer in (a, b)]
+    return settings[0] == settings[1] and a.settings.__dict__.get("groups", 1) == 1
+
+
+def merged(layers: list[OperatorLayer]) -> list[OperatorLayer]:
+    """Layers that read the same tensor in the same way as one layer; and those that read its parts as one with groups.
+
+    The rows of a layer that is cut afterwards are put in the order in which the parts are used.
+    """
+    result: list[OperatorLayer] = []
+    groups: list[list[OperatorLayer]] = []
+    for layer in layers:
+        home = next((g for g in groups if _alike(g[0], layer) and _core(g[0].entering) is _core(layer.entering)), None)
+        if home is not None and layer.slots["weight"][0].parameters[0] is not home[0].slots["weight"][0].parameters[0]:
+            home.append(layer)
+        else:
+            groups.append([layer])
+    for group in groups:
+        result.append(group[0] if len(group) == 1 else _joined(group))
+    return _grouped(result)
+
+
+def _joined(group: list[OperatorLayer], groups: int = 1) -> OperatorLayer:
+    first = group[0]
+    slots = {role: [slot for layer in group for slot in layer.slots[role]] for role in first.slots}
+    settings = SimpleNamespace(**vars(first.settings))
+    size = sum(layer.shapes["weight"][0] for layer in group)
+    setattr(settings, "out_features" if first.kind == "Linear" else "out_channels", size)
+    if groups > 1:
+        settings.groups, settings.in_channels = groups, sum(layer.settings.in_channels for layer in group)
+    return OperatorLayer(first.name, first.kind, slots, settings, first.entering, first.leaving, first.node)
+
+
+def _part_of(value: Value) -> tuple[Value, int] | None:
+    """(the whole, first channel) of a value that is some of the channels of another."""
+    value = unchanged(value)
+    if not is_move(value) or len(value.node.operands) != 1 or len(value.shape) < 3:
+        return None
+    whole = value
+    while is_move(whole) and len(whole.node.operands) == 1:
+        whole = unchanged(whole.node.operands[0])
+        if len(whole.shape) == len(value.shape) and whole.shape[1] > value.shape[1] and \
+                whole.shape[2:] == value.shape[2:]:
+            found = origin(value, {whole})
+            inner = math.prod(whole.shape[2:])
+            start = int(found.index.flatten()[0]) // inner if found and len(found.sources) == 1 else None
+            return None if start is None else (whole, start)
+    return None
+
+
+def _grouped(layers: list[OperatorLayer]) -> list[OperatorLayer]:
+    """Convolutions of one shape, each on its part of the channels of one tensor, as one convolution with groups."""
+    families: dict[tuple, list[tuple[int, OperatorLayer]]] = {}
+    for layer in layers:
+        part = _part_of(layer.entering) if layer.kind.startswith("Conv") else None
+        if part is not None:
+            settings = tuple(sorted((k, v) for k, v in vars(layer.settings).items()))
+            families.setdefault((part[0], layer.kind, settings), []).append((part[1], layer))
+    replaced: dict[OperatorLayer, OperatorLayer | None] = {}
+    for (whole, _, _), parts in families.items():
+        parts.sort(key=lambda item: item[0])
+        size = parts[0][1].settings.in_channels
+        if [start for start, _ in parts] != list(range(0, whole.shape[1], size)) or len(parts) < 2:
+            continue
+        joined = _joined([layer for _, layer in parts], len(parts) * parts[0][1].settings.groups)
+        replaced |= {layer: None for _, layer in parts}
+        replaced[min((layer for _, layer in parts), key=layers.index)] = joined
+    return [new for layer in layers if (new := replaced.get(layer, layer)) is not None]
+
+
+def rows_as_used(layer: OperatorLayer, nodes: list[Node]) -> Tensor | None:
+    """The rows of a layer's weight in the order in which the parts of its output are used; None for all at once."""
+    behind = {layer.leaving: None}
+    order: list[int] = []
+    axis = -1 if layer.kind == "Linear" else 1
+    count = layer.shapes["weight"][0]
+    parts = 0
+    for node in nodes:
+        for value in node.operands:
+            if value not in behind:
+                continue
+            made = node.outputs[0] if node.outputs else None
+            if made is not None and (is_move(made) and len(node.operands) == 1 or node.name in UNCHANGED):
+                behind.update(dict.fromkeys(node.outputs))
+                continue
+            found = origin(value, {layer.leaving})
+            if found is None or found.sources != [layer.leaving]:
+                return None
+            shape = layer.leaving.shape
+            inner = math.prod(shape[2:]) if axis == 1 else 1
+            channels = (found.index.flatten() // inner) % count
+            new = [c for c in dict.fromkeys(channels.tolist()) if c not in order]
+            parts += bool(new)
+            order += new
+    return torch.tensor(order) if parts > 1 and sorted(order) == list(range(count)) else None
+
+
+# Norms by hand, and folded ones
+
+def by_hand(layers: list[OperatorLayer], reference: list[OperatorLayer]) -> list[OperatorLayer]:
+    """Parameters that are subtracted, divided by, multiplied with and added, as the norm that they are.
+
+    Only as many as `reference` has BatchNorms too many.
+    """
+    result = list(layers)
+    for k, layer in enumerate(layers):
+        size = layer.shapes["weight"] if layer.kind == "Parameter" else None
+        if size is None or layer not in result:
+            continue
+        numel = math.prod(size)
+        run = [layer]
+        for other in layers[k + 1:]:
+            if other.kind != "Parameter" or math.prod(other.shapes["weight"]) != numel or len(run) == 4:
+                break
+            run.append(other)
+        roles = {_role(part): part for part in run}
+        norm = layers[k - 1] if k and layers[k - 1].kind == "BatchNorm" and "weight" not in layers[k - 1].slots else None
+        wanted = {"weight", "bias"} if norm is not None else {"weight", "bias", "running_mean", "running_var"}
+        if set(roles) != wanted or len(roles) != len(run):
+            continue
+        slots = {role: [_flat(roles[role].slots["weight"][0])] for role in
+                 ("weight", "bias", "running_mean", "running_var") if role in roles}
+        if norm is not None:
+            slots |= norm.slots
+            result.remove(norm)
+        joined = OperatorLayer(layer.name.rpartition(".")[0] or layer.name, "BatchNorm", slots,
+                               norm.settings if norm else SimpleNamespace(), layer.entering, run[-1].leaving, run[-1].node)
+        result[result.index(layer)] = joined
+        for part in run[1:]:
+            result.remove(part)
+    return result
+
+
+def _flat(slot: Slot) -> Slot:
+    return Slot(slot.parameters, slot.index.flatten())
+
+
+def _role(layer: OperatorLayer) -> str:
+    """What a parameter does in a norm, by the operator that reads it."""
+    node = layer.node
+    if node.name == "sub" or node.kwargs.get("alpha", 1) == -1:
+        return "running_mean"
+    if node.name in ("sqrt", "rsqrt", "pow"):
+        return "running_var"
+    if node.name == "add":
+        return "running_var" if scalar(node) else "bias"
+    return "weight" if node.name == "mul" else node.name
+
+
+def folded(layers: list[OperatorLayer], nodes: list[Node]) -> list[OperatorLayer]:
+    """Each convolution or Linear whose output goes into a BatchNorm alone takes that BatchNorm in."""
+    readers: dict[Value, list[Node]] = {}
+    for node in nodes:
+        for value in node.operands:
+            readers.setdefault(value, []).append(node)
+    by_entering = {_core(layer.entering): layer for layer in layers if layer.kind == "BatchNorm"}
+    result = []
+    for layer in layers:
+        norm = by_entering.get(_core(layer.leaving)) if layer.kind.startswith(("Conv", "Linear")) else None
+        if norm is not None and {"running_mean", "running_var"} <= norm.slots.keys() and "eps" in vars(norm.settings):
+            layer = OperatorLayer(layer.name, layer.kind, layer.slots, layer.settings, layer.entering, norm.leaving,
+                                  layer.node, bn=norm)
+            by_entering.pop(_core(layer.bn.entering))
+        result.append(layer)
+    taken = {layer.bn for layer in result if layer.bn is not None}
+    return [layer for layer in result if layer not in taken]
+
+
+# Copying
+
+def _read(layer: OperatorLayer, role: str) -> Tensor | None:
+    if role not in layer.slots:
+        return None
+    return torch.cat([slot.read() for slot in layer.slots[role]])
+
+
+def _write(layer: OperatorLayer, role: str, values: Tensor) -> None:
+    rows = layer.order
+    if rows is not None:
+        turned = torch.empty_like(values)
+        turned[rows] = values
+        values = turned
+    start = 0
+    for slot in layer.slots[role]:
+        slot.write(values[start:start + slot.shape[0]])
+        start += slot.shape[0]
+
+
+def can_copy(source: OperatorLayer, target: OperatorLayer) -> bool:
+    """Whether `copy` can give `target` what makes it compute the same as `source`."""
+    if (source.kind == "Parameter") != (target.kind == "Parameter") or \
+            (source.kind == "BatchNorm") != (target.kind == "BatchNorm"):
+        return False
+    a, b = source.shapes["weight"] if "weight" in source.shapes else None, target.shapes.get("weight")
+    if a is None or b is None:
+        return source.shapes == target.shapes
+    if math.prod(a) != math.prod(b) or a[0] != b[0] and source.kind != "Parameter":
+        return False
+    has_bias = ["bias" in layer.slots or layer.bn is not None for layer in (source, target)]
+    if source.kind == "BatchNorm":
+        return source.slots.keys() == target.slots.keys()
+    return has_bias[0] == has_bias[1]
+
+
+def copy(source: OperatorLayer, target: OperatorLayer) -> None:
+    """Give `target` the parameters of `source`, through any folding and cutting."""
+    values = {role: _read(source, role) for role in source.slots}
+    if source.order is not None:
+        values = {role: v[source.order] for role, v in values.items()}
+    if source.bn is not None:
+        norm = {role: _read(source.bn, role) for role in source.bn.slots}
+        scale = norm.get("weight", 1.0) / (norm["running_var"] + source.bn.settings.eps).sqrt()
+        bias = values.get("bias", 0.0)
+        out_axis = values["weight"].dim() - 1
+        values = {"weight": values["weight"] * scale.view(-1, *[1] * out_axis),
+                  "bias": norm.get("bias", 0.0) + (bias - norm["running_mean"]) * scale}
+    if target.bn is not None:
+        norm = target.bn
+        size = values["weight"].shape[0]
+        settings = {"running_mean": torch.zeros(size).double(),
+                    "running_var": torch.full((size,), 1 - norm.settings.eps, dtype=torch.float64),
+                    "weight": torch.ones(size).double(), "bias": values.pop("bias", torch.zeros(size).double())}
+        if "bias" not in norm.slots:
+            settings["running_mean"] = -settings["bias"]
+        for role, slots in norm.slots.items():
+            _write(norm, role, settings[role].double())
+        if "bias" in target.slots:
+            values["bias"] = torch.zeros(size)
+    for role, value in values.items():
+        if role in target.slots:
+            _write(target, role, value.double().reshape(target.shapes[role]))
+
+
+def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
+            ) -> list[tuple[OperatorLayer, OperatorLayer]] | None:
+    """Partners for all operators with parameters of both runs; None where there is no such pairing."""
+    sides = [operator_layers(*side) for side in (mine, reference)]
+    nodes = [by_data(list(side[0].leaving.values())) for side in (mine, reference)]
+    sides = [by_hand(side, other) for side, other in zip(sides, sides[::-1], strict=True)]
+    if not _fits(*sides):
+        norms = [sum(layer.kind == "BatchNorm" for layer in side) for side in sides]
+        if (norms[0] == 0) != (norms[1] == 0):
+            k = 0 if norms[0] else 1
+            sides[k] = folded(sides[k], nodes[k])
+    if not _fits(*sides):
+        counts = [len(side) for side in sides]
+        joined = [merged(side) for side in sides]
+        if [len(side) for side in joined] != counts:
+            whole = [[len(layer.slots.get("weight", [0])) for layer in side] for side in joined]
+            for side, other, ns, own in ((joined[0], joined[1], nodes[0], whole), (joined[1], joined[0], nodes[1], whole)):
+                for layer, partner in zip(side, other, strict=False):
+                    if len(layer.slots.get("weight", ())) == 1 and len(partner.slots.get("weight", ())) > 1 and \
+                            partner.settings.__dict__.get("groups", 1) == 1:
+                        layer.order = rows_as_used(layer, ns)
+            sides = joined
+    return list(zip(*sides, strict=True)) if _fits(*sides) else None
+
+
+def _fits(mine: list[OperatorLayer], reference: list[OperatorLayer]) -> bool:
+    return len(mine) == len(reference) and all(can_copy(b, a) for a, b in zip(mine, reference, strict=True))

@@ -1,0 +1,60 @@
+"""An order of a network's operators that depends on what reads what, and not on which branch was called first."""
+import zlib
+
+from lwcourse.compare.graph import Node, Value, needed
+from lwcourse.compare.operators import PRODUCTS, SUMS, UNCHANGED
+
+COMMUTE = (SUMS | PRODUCTS | {"maximum", "minimum"}) - {"rsub", "sub", "div"}
+
+
+def by_data(outputs: list[Value]) -> list[Node]:
+    """The nodes behind `outputs`, each after those that it reads, branch by branch.
+
+    Branches come in the order of the operands that they end in, as of a concatenation or a matrix product; where
+    that means nothing, as in a sum, the one with more parameters behind it comes first, then by what it is.
+    """
+    nodes = needed(outputs)
+    behind: dict[Node, int] = {}
+    kinds: dict[Node, int] = {}
+    bit = 1
+    for node in nodes:
+        found, parts = 0, [node.name, str([a for a in node.args if isinstance(a, (int, float, bool, list))])]
+        for value in node.operands:
+            if value.node is None:
+                found |= bit
+                bit <<= 1
+                parts.append(str(value.shape))
+            else:
+                found |= behind[value.node]
+                parts.append(f"{kinds[value.node]}.{value.index}")
+        behind[node] = found
+        if node.name in UNCHANGED and node.operands[0].node is not None:
+            kinds[node] = kinds[node.operands[0].node]
+            continue
+        kinds[node] = zlib.crc32(" ".join(sorted(parts) if node.name in COMMUTE else parts).encode())
+
+    def branches(node: Node) -> list[Node]:
+        inner = [v.node for v in node.operands if v.node is not None]
+        if node.name in COMMUTE and node.kwargs.get("alpha", 1) == 1:
+            inner.sort(key=lambda n: (-behind[n].bit_count(), kinds[n]))
+        return inner
+
+    order: list[Node] = []
+    done: set[Node] = set()
+    for value in outputs:
+        if value.node is None:
+            continue
+        stack = [(value.node, iter(branches(value.node)))]
+        while stack:
+            node, rest = stack[-1]
+            if node in done:
+                stack.pop()
+                continue
+            following = next((n for n in rest if n not in done), None)
+            if following is not None:
+                stack.append((following, iter(branches(following))))
+            else:
+                done.add(node)
+                order.append(node)
+                stack.pop()
+    return order
