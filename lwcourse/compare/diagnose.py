@@ -14,6 +14,7 @@ from lwcourse.compare.parted import Anchor, Parted
 from lwcourse.compare.trace import Call, Layer, Run
 from lwcourse.compare.transfer import fit
 
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm)
 SETTINGS = {  # attribute -> its name in a sentence, in the order of mention
     "kernel_size": "kernel size", "stride": "stride", "padding": "padding", "dilation": "dilation",
     "groups": "groups", "in_channels": "input channels", "out_channels": "output channels",
@@ -294,6 +295,15 @@ def _not_finite(row: Row, tolerance: float) -> str | None:
     return "your layer gives NaN or infinity, the reference's does not" if bad else None
 
 
+def _other_norm(row: Row, tolerance: float) -> str | None:
+    """A norm of another kind, before the settings that both kinds have."""
+    kinds = [next((k for k in NORMS if isinstance(layer.module, k)), None) for layer in (row.mine, row.reference)]
+    if None in kinds or kinds[0] is kinds[1]:
+        return None
+    names = [type(layer.module).__name__ for layer in (row.mine, row.reference)]
+    return f"a {names[0]}, but the reference has a {names[1]}"
+
+
 def _other_settings(row: Row, tolerance: float) -> str | None:
     return _settings(row.mine.module, row.reference.module) or None
 
@@ -357,16 +367,29 @@ def _activation_inside(row: Row, tolerance: float) -> str | None:
 
 
 IN_A_LAYER: tuple[Callable[[Row, float], str | None], ...] = (
-    _not_finite, _pads_like_tensorflow, _other_settings, _batch_statistics, _activation_inside)
+    _not_finite, _other_norm, _pads_like_tensorflow, _other_settings, _batch_statistics, _activation_inside)
+
+
+def _operators_inside(walk: Walk, row: Row) -> str | None:
+    """The first operator in which two layers part that are given the same."""
+    a, b = row.mine_call, row.reference_call
+    if not (a.inputs and b.inputs and a.outputs and b.outputs) or len(a.inputs) != len(b.inputs):
+        return None
+    anchors = [Anchor(v, w, x, y, Value(row.mine.name, False, y))
+               for v, w, x, y in zip(a.entering, b.entering, a.inputs, b.inputs, strict=True)]
+    try:
+        return Parted(a.leaving[0], b.leaving[0], anchors, walk.tolerance, tuple(map(_names, walk.models)),
+                      (a.outputs[0], b.outputs[0]), []).cause()
+    except ValueError:
+        return None
 
 
 def _other_result(walk: Walk, row: Row) -> str:
     """The same comes in, and something else comes out."""
-    for hypothesis in IN_A_LAYER:
-        words = hypothesis(row, walk.tolerance)
-        if words:
-            break
-    else:
+    words = next((said for hypothesis in IN_A_LAYER if (said := hypothesis(row, walk.tolerance))), None)
+    if words is None:
+        words = _operators_inside(walk, row)
+    if words is None:
         kinds = [type(layer.module).__name__ for layer in (row.mine, row.reference)]
         words = (f"a {kinds[0]}, but the reference has a {kinds[1]}" if kinds[0] != kinds[1] else
                  "the same settings and weights, yet another result from the same input: its forward differs")

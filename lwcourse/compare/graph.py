@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """One operator. `args` and `kwargs` hold a `Value` where it was given a tensor."""
     function: Callable
@@ -24,6 +24,7 @@ class Node:
     kwargs: dict
     number: int
     outputs: list["Value"] = field(default_factory=list)
+    step: int = 0  # within a formula that takes the place of one operator
 
     @property
     def name(self) -> str:
@@ -46,13 +47,16 @@ class Node:
         return [t for t in tree_flatten(self.function(*args, **kwargs))[0] if isinstance(t, Tensor)]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Value:
     """One tensor of a forward pass: what `node` returned, or (`node` is None) `tensor`, which came from outside."""
     shape: tuple[int, ...]
     node: Node | None = None
     index: int = 0
     tensor: Tensor | None = None
+
+    def __repr__(self) -> str:  # a value knows its node, which knows its values
+        return f"Value{self.shape}"
 
 
 SAME = {"safe_softmax": "softmax"}  # operators that do the same
@@ -164,6 +168,39 @@ class Graph(TorchDispatchMode):
             self._values[other] = node.outputs[0]
 
 
+def as_formula(node: Node) -> list[Node] | None:
+    """A norm as the operators of its formula, the last of which makes what the norm makes; None for other nodes."""
+    aten = torch.ops.aten
+    made: list[Node] = []
+
+    def do(function, *args, **kwargs) -> Value:
+        new = Node(function, args, kwargs, node.number, step=len(made) + 1)
+        new.outputs = [Value((), new)]
+        made.append(new)
+        return new.outputs[0]
+
+    if node.name == "native_layer_norm":
+        x, shape, weight, bias, eps = node.args
+        axes = list(range(-len(shape), 0))
+        mean = do(aten.mean.dim, x, axes, True)
+        spread = do(aten.var.correction, x, axes, correction=0, keepdim=True)
+    elif node.name == "native_batch_norm" and not node.args[5] and len(node.args[0].shape) > 1:
+        x, weight, bias, mean, spread, _, _, eps = node.args
+        per_channel = [-1] + [1] * (len(x.shape) - 2)
+        weight, bias, mean, spread = (v and do(aten.view.default, v, per_channel) for v in (weight, bias, mean, spread))
+    else:
+        return None
+    centred = do(aten.sub.Tensor, x, mean)
+    root = do(aten.sqrt.default, do(aten.add.Tensor, spread, eps))
+    result = do(aten.div.Tensor, centred, root)
+    if weight is not None:
+        result = do(aten.mul.Tensor, result, weight)
+    if bias is not None:
+        do(aten.add.Tensor, result, bias)
+    made[-1].outputs = [node.outputs[0]]
+    return made
+
+
 def needed(targets: Iterable[Value], known: Mapping[Value, object] | set[Value] = frozenset()) -> list[Node]:
     """The nodes, in order, from which `targets` are made, as far back as the values that are `known`."""
     found: set[Node] = set()
@@ -173,7 +210,7 @@ def needed(targets: Iterable[Value], known: Mapping[Value, object] | set[Value] 
         if node is not None and node not in found:
             found.add(node)
             waiting += [value for value in node.operands if value not in known]
-    return sorted(found, key=lambda node: node.number)
+    return sorted(found, key=lambda node: (node.number, node.step))
 
 
 def evaluate(targets: Iterable[Value], known: Mapping[Value, Tensor]) -> dict[Value, Tensor]:

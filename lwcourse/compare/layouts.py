@@ -24,21 +24,19 @@ def arrangements(a: Tensor, shape: tuple[int, ...]) -> Iterator[Tensor]:
     """
     if a.shape == shape:
         yield a
-        return
     if a.numel() != torch.Size(shape).numel():
         return
     core, wanted = ([n for n in sizes if n > 1] for sizes in (a.shape, shape))
-    if core == wanted:
+    if core == wanted and a.shape != shape:
         yield a.reshape(shape)
-        return
-    if a.dim() < 2 or len(shape) < 2:
+    if len(core) < 2 or a.dim() < 2 or len(shape) < 2:
         return
     channels = {a.shape[1], a.shape[-1]} & {shape[1], shape[-1]}
     for axis in (1, a.dim() - 1):
         if a.shape[axis] not in channels:
             continue
         last = a.movedim(axis, -1)
-        if shape[-1] == last.shape[-1]:
+        if shape[-1] == last.shape[-1] and (axis != a.dim() - 1 or a.shape != shape):
             yield last.reshape(shape)
         if shape[1] == last.shape[-1] and len(shape) > 2:
             ahead = (shape[0], *shape[2:], shape[1])

@@ -165,6 +165,11 @@ def words(node: Node) -> str:
     factor = scalar(node)
     if factor is not None:
         return f"a {factor[0]} {number(factor[1])}"
+    if name in SUMS | PRODUCTS:
+        return {"add": "the sum", "mul": "the product", "div": "the quotient"}.get(name, "the difference")
+    part = taken(node)
+    if part is not None:
+        return part
     settings = {k: v for k, v in arguments(node).items() if v not in (None, False, [], ()) and
                 isinstance(v, (int, float, bool, list, str))}
     listed = ", ".join(f"{k} {number(v)}" for k, v in settings.items())
@@ -188,6 +193,23 @@ def scalar(node: Node) -> tuple[str, float] | None:
         return "addition of", float(value * alpha)
     if node.name == "sub" and first:
         return "addition of", float(-value * alpha)
+    return None
+
+
+def taken(node: Node) -> str | None:
+    """Which part of a tensor an operator takes: "element 0 of axis 1"; None for other operators."""
+    a = arguments(node)
+    if node.name == "select":
+        return f"element {a['index']} of axis {a['dim'] % len(node.operands[0].shape)}"
+    if node.name == "slice":
+        axis = a["dim"] % len(node.operands[0].shape)
+        size = node.operands[0].shape[axis]
+        start, end, step = a.get("start") or 0, min(a.get("end") or size, size), a.get("step") or 1
+        if (start, end, step) == (0, size, 1):
+            return None
+        start, end = start % size if start < 0 else start, end % size if end < 0 else end
+        every = "" if step == 1 else f", every {step}th," if step > 3 else f", every {['', '', 'second', 'third'][step]},"
+        return f"elements {start} to {end - 1}{every} of axis {axis}"
     return None
 
 

@@ -1,6 +1,8 @@
 """An order of a network's operators that depends on what reads what, and not on which branch was called first."""
 import zlib
 
+from torch.utils._pytree import tree_flatten
+
 from lwcourse.compare.graph import Node, Value, needed
 from lwcourse.compare.operators import PRODUCTS, SUMS, UNCHANGED
 
@@ -18,7 +20,8 @@ def by_data(outputs: list[Value]) -> list[Node]:
     kinds: dict[Node, int] = {}
     bit = 1
     for node in nodes:
-        found, parts = 0, [node.name, str([a for a in node.args if isinstance(a, (int, float, bool, list))])]
+        settings = [a for a in tree_flatten(node.args)[0] if isinstance(a, (int, float, str))]
+        found, parts = 0, [node.name, str(settings)]
         for value in node.operands:
             if value.node is None:
                 found |= bit

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lwcourse.compare import formula, operators
 from lwcourse.compare.between import Parting
-from lwcourse.compare.graph import Node, Value, evaluate, needed
+from lwcourse.compare.graph import Node, Value, as_formula, evaluate, needed
 from lwcourse.compare.layouts import arrangements, layout_error, turned
 from lwcourse.compare.moves import channel_map, describe_axes, name_channels, origin
 from lwcourse.compare.operators import (
@@ -67,6 +67,7 @@ class Parted:
                  inside: list[tuple[Tensor, formula.Value]]):
         self.tolerance = tolerance
         self.inside = inside
+        _spell_out(needed([mine], {a.mine for a in anchors}), needed([reference], {a.reference for a in anchors}))
         self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0], found[0])
         self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1], found[1])
         self._match()
@@ -80,6 +81,9 @@ class Parted:
             tensors = evaluate([target], {value: tensor for value, (tensor, _) in known.items()})
         except (RuntimeError, IndexError, NotImplementedError) as error:
             raise ValueError("the operators cannot run again") from error
+        for node in nodes:
+            for value in node.outputs:
+                value.shape = tuple(tensors[value].shape)  # those of formulas have none yet
         if layout_error(tensors[target], found) > self.tolerance:
             raise ValueError("the operators give other numbers when they run again")
         labels: dict[Value, object] = {value: name for value, (_, name) in known.items()}
@@ -219,7 +223,9 @@ class Parted:
         if depth == 0:
             return "what was made of it" if not node.operands else "..."
         if is_move(value) and len(node.operands) == 1:
-            return self.name(node.operands[0], side, depth)
+            part = operators.taken(node)
+            whole = self.name(node.operands[0], side, depth)
+            return f"{part} of {whole}" if part else whole
         inputs = [self.name(v, side, depth - 1) for v in node.operands]
         if scalar(node):
             verb, factor = scalar(node)
@@ -253,13 +259,18 @@ class Parted:
         inside = self._way(ours, theirs, self.mine, lambda v: self.equal(v, theirs))
         if inside is not None:
             return self._missing(theirs, ours, inside, missing=False)
-        if is_move(ours) or is_move(theirs):
+        a = None if ours in self.mine.known else ours.node
+        b = None if theirs in self.reference.known else theirs.node
+        if a is not None and is_move(ours) or b is not None and is_move(theirs):
             said = self._other_order(ours, theirs)
             if said is not None:
                 return said
-        a, b = ours.node, theirs.node
         if a is None or b is None:
             return self._texts(ours, theirs)
+        for value in (ours, theirs):
+            if is_move(value) and len(value.node.operands) == 1 and operators.taken(value.node) and \
+                    not (is_move(ours) and is_move(theirs)):
+                return self._texts(ours, theirs)
         if is_move(ours) and len(a.operands) == 1:
             return self.compare(a.operands[0], theirs, depth + 1)
         if is_move(theirs) and len(b.operands) == 1:
@@ -316,8 +327,7 @@ class Parted:
         node = steps[0]
         if scalar(node):
             verb, value = scalar(node)
-            done = f"{'multiplies' if verb.startswith('mult') else 'adds'} {on} {'by' if verb.startswith('mult') else 'and'}"
-            done = f"multiplies {on} by {number(value)}" if verb.startswith("mult") else f"adds {number(value)} to {on}"
+            done = f"takes {on} times {number(value)}" if verb.startswith("mult") else f"adds {number(value)} to {on}"
             what = "scale" if verb.startswith("mult") else "sum"
             return (f"a {what} is missing: the reference {done}" if missing
                     else f"a {what} too many: your network {done}, the reference does not")
@@ -368,6 +378,8 @@ class Parted:
 
     def _replaced(self, a: Node, b: Node) -> str:
         ours, theirs = words(a), words(b)
+        if not {a.name, b.name} - SUMS - PRODUCTS and not scalar(a) and not scalar(b):
+            return self._texts(a.outputs[0], b.outputs[0])
         if scalar(a) and scalar(b):
             return (f"a scale is wrong: {self.ours(a.operands[0])} with {ours}, but in the reference with {theirs}")
         link = "on" if is_activation(a) and is_activation(b) and "softmax" not in (a.name, b.name) else "of"
@@ -554,6 +566,18 @@ class Parted:
 
     def _texts(self, ours: Value, theirs: Value) -> str:
         return f"yours is {self.ours(ours)}, but the reference's is {self.theirs(theirs)}"
+
+
+def _spell_out(mine: list[Node], reference: list[Node]) -> None:
+    """Where only one side has a norm as one operator, it becomes its formula there."""
+    for name in ("native_layer_norm", "native_batch_norm"):
+        sides = [[node for node in nodes if node.name == name] for nodes in (mine, reference)]
+        if bool(sides[0]) == bool(sides[1]):
+            continue
+        for node in sides[0] or sides[1]:
+            made = as_formula(node)
+            if made is not None:
+                node.outputs[0].node = made[-1]
 
 
 def source_size(value: Value) -> int:
