@@ -73,6 +73,7 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
 
     schedule: another course of the learning rate: a function from the epoch (0 <= epoch < epochs, 2.5 in the
         middle of the third) to a share of `lr`, such as `CyclicLinear()`; `warmup_epochs` is not used then.
+        It is asked for the shares of all steps before the first.
     class_weights: (classes,), the weight of each class in the loss, for instance `enet_weights(data)`.
     label_smoothing: share of each target spread evenly over all classes (Szegedy et al. 2016).
     mixup: alpha of Beta(alpha, alpha), from which the share of each of two blended images is drawn
@@ -85,7 +86,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     device: None takes CUDA, else MPS, else the CPU.
     checkpoint: a file written after each epoch, whole or not at all. `resume` continues from it (from the
         start when there is none yet) and gives the history of an uninterrupted run. A checkpoint that
-        exists is overwritten only by the run that it belongs to.
+        exists is overwritten only by the run that it belongs to, also if it came to be while this one ran.
+        A network and the same one in torch.compile or DataParallel resume each other's checkpoints.
     progress: draw a bar, one line of text; the environment variable TQDM_DISABLE=1 hides it too.
 
     `seed` fixes the order of the images, augmentation, mixup and dropout, not the weights that `model` comes
@@ -259,7 +261,7 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
                 model.zero_grad()
         model.eval()
         if average is not None and average.n_averaged > 0:
-            model.load_state_dict(average.module.state_dict())
+            network.load_state_dict(average.module.state_dict())
     return history
 
 

@@ -18,13 +18,14 @@ from lwcourse.train.history import History
 
 CHECKPOINT_FORMAT = "lwcourse.fit 1"
 ENVIRONMENT = ("device", "threads", "amp", "channels_last", "torch", "lwcourse", "python")  # may differ on resuming
+FULL = 1 << 16  # bytes: a disk with less free space than this has no room for a checkpoint
 NETWORKS = ("model", "average")  # the entries that are states of a network
 
 
 class Checkpoint:
     """The file of one run, which its settings and the shapes of its network tell from others.
 
-    Raises ValueError for what is no path of a file.
+    Raises ValueError for what is no path of a file, and for settings that are no JSON.
     """
 
     def __init__(self, path: str | os.PathLike, settings: dict[str, Any], network: nn.Module):
@@ -41,7 +42,11 @@ class Checkpoint:
         if kind is not None and not stat.S_ISREG(kind):
             what = "a folder" if stat.S_ISDIR(kind) else "something else, such as a device"
             raise ValueError(f"checkpoint must be a file, and {self.path} is {what}")
-        self.settings, self.shapes = settings, _shapes(_plain_names(network.state_dict()))
+        try:
+            self.settings = json.loads(json.dumps(settings))
+        except TypeError as error:
+            raise ValueError(f"a checkpoint holds settings as JSON, and {settings} are none: {error}") from error
+        self.shapes = _shapes(_plain_names(network.state_dict()))
         self.known = None  # the file as this run read or wrote it last
 
     def read(self, resume: bool, entries: tuple[str, ...]) -> dict[str, Any] | None:
@@ -56,6 +61,10 @@ class Checkpoint:
         for entry in entries:
             if not isinstance(saved.get(entry), dict):
                 raise ValueError(f"the checkpoint {self.path} is damaged: it holds no {entry!r}")
+        epochs = [epoch.epoch for epoch in saved["history"].epochs]
+        if not 1 <= len(epochs) <= self.settings["epochs"] or epochs != list(range(1, len(epochs) + 1)):
+            raise ValueError(f"the checkpoint {self.path} is damaged: it holds the epochs {epochs} of "
+                             f"{self.settings['epochs']}")
         return saved
 
     def check_writable(self) -> None:
@@ -91,8 +100,11 @@ class Checkpoint:
         content = {"format": CHECKPOINT_FORMAT, "history": json.dumps(history.to_dict()), **states}
         try:
             self._replace(content)
-        except FileNotFoundError:
-            self._replace(content)  # another run that started just now has tidied up
+        except FileNotFoundError:  # another run that started just now has tidied up
+            try:
+                self._replace(content)
+            except FileNotFoundError as error:
+                raise OSError(f"the checkpoint {self.path} could not be written: {error}") from error
 
     def _replace(self, content: dict[str, Any]) -> None:
         aside = self._aside()
@@ -104,12 +116,10 @@ class Checkpoint:
             self.known = self._stamp()
         except (FileExistsError, FileNotFoundError):
             raise
-        except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError of PyTorch's
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)  # before the free space is asked for, and again where none of this is
-            free = shutil.disk_usage(self.target.parent).free if self.target.parent.exists() else 0
-            raise OSError(f"the checkpoint {self.path} could not be written, where {free:,} bytes are free: {error}"
-                          ) from error
+        except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError where a disk is full
+            full = aside.exists() and shutil.disk_usage(aside.parent).free < FULL
+            why = "no space left on device" if full and isinstance(error, RuntimeError) else error
+            raise OSError(f"the checkpoint {self.path} could not be written: {why}") from error
         finally:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
@@ -177,17 +187,29 @@ class Checkpoint:
 
 
 def load_states(saved: dict[str, Any], stateful: dict[str, Any], path: str | os.PathLike) -> None:
-    """Give each part the state that was saved of it; the model comes last, so that it is left alone on failure."""
+    """Give each part the state that was saved of it; the network comes last, and is left alone when one fails."""
     try:
         for name, part in reversed(stateful.items()):
             state = saved[name]
             if name in NETWORKS:
                 saved_as = {_plain(key): key for key in part.state_dict()}
                 state = {saved_as.get(key, key): value for key, value in _plain_names(state).items()}
-            if state:  # the scaler's is empty when the run so far was without AMP
+            if state or name != "scaler":  # which is empty when the run so far was without AMP
                 part.load_state_dict(state)
+            if name == "optimizer":
+                _check_momentum(part)
     except Exception as error:  # load_state_dict raises what it comes upon
-        raise ValueError(f"the checkpoint {path} is damaged: its {name!r} does not fit: {error}") from error
+        raise ValueError(f"the checkpoint {path} is damaged: its {name!r} does not fit: {error!r}") from error
+
+
+def _check_momentum(optimizer: torch.optim.SGD) -> None:
+    """load_state_dict takes any state, and the first step would fail, or start without its velocity."""
+    buffers = [(parameter, state.get("momentum_buffer")) for parameter, state in optimizer.state.items()]
+    if optimizer.defaults["momentum"] and not buffers:
+        raise ValueError("no momentum is there")
+    for parameter, buffer in buffers:
+        if buffer is not None and buffer.shape != parameter.shape:
+            raise ValueError(f"a momentum of shape {tuple(buffer.shape)} for weights of {tuple(parameter.shape)}")
 
 
 def _plain(name: str) -> str:

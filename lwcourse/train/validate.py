@@ -99,7 +99,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         "weight_decay": (number("weight_decay", 0, LARGEST), "at least 0"),
         "label_smoothing": (number("label_smoothing", 0, 1), "between 0 and 1"),
         "warmup_epochs": (number("warmup_epochs", 0) and not all_warmup, f"at least 0 and below epochs={epochs}"),
-        "mixup": (number("mixup", 0, LARGEST), "at least 0 (0 is off)"),
+        "mixup": (settings["mixup"] == 0 or number("mixup", 1e-6, LARGEST), "0 (off), or at least 1e-6"),
         "ema": (settings["ema"] is None or number("ema", tiny, 1 - 1e-9), "None, or between 0 and 1"),
     }
     for name, (right, allowed) in rules.items():
@@ -250,8 +250,10 @@ def check_output(model: nn.Module, dataset: Dataset, sample: tuple[Tensor, Tenso
     check_labels(label, outputs, ignore_index)
     labels = known_labels(dataset)
     if labels is not None:
-        check_labels(labels, outputs, ignore_index)
-        if not (labels != ignore_index).any():
+        parts = labels.split(4096)  # what is computed of all at once would take several times their memory
+        for part in parts:
+            check_labels(part, outputs, ignore_index)
+        if not any((part != ignore_index).any() for part in parts):
             raise nothing_counts(bool(size), ignore_index)
     return outputs
 
