@@ -105,10 +105,11 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     Ctrl-C ends the run early: the history so far is returned, and the model keeps what it has learned.
     An error leaves the model with the weights of the last complete epoch, at first those that it came with.
 
-    Raises ValueError for a bad setting, for data or a checkpoint that do not fit the model, for an epoch in which
-    no label counts, each with the model's modes as they were; FileExistsError for a checkpoint that exists, unless
-    `resume`; TrainingDiverged when the loss is no longer finite; OSError when the checkpoint cannot be written after
-    an epoch, FileExistsError if that is because another run has written it: `history` of either is the run so far.
+    Raises, with the model's modes as they were: ValueError for a bad setting, for a network that is lazy, traced,
+    exported or on the meta device, for data or a checkpoint that do not fit the model, for an epoch in which no label
+    counts; FileExistsError for a checkpoint that exists, unless `resume`. Raises, with the run so far as the error's
+    `history`: TrainingDiverged when images or the loss are not finite; OSError when the checkpoint cannot be written
+    after an epoch, FileExistsError if that is because another run has written it.
     """
     check_types(model, data, Data)
     check_network(model, "train")
@@ -162,14 +163,15 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
             for dataset, sample in zip((data.train, data.test), samples, strict=True):
                 check_output(model, dataset, sample, place, data.classes, data.ignore_index)
             loading = {"batch_size": batch_size, "num_workers": num_workers,
-                       "pin_memory": device.type == "cuda" and samples[0][0].device.type == "cpu"}
+                       "pin_memory": device.type == "cuda" and all(image.device.type == "cpu" for image, _ in samples)}
             train_loader = DataLoader(data.train, shuffle=True, drop_last=single_image_left, **loading)
             test_loader = DataLoader(data.test, **loading)
             criterion = nn.CrossEntropyLoss(weight=None if weight is None else weight.to(device),
                                             ignore_index=data.ignore_index, label_smoothing=label_smoothing)
             optimizer = torch.optim.SGD(model.parameters(), lr, momentum, nesterov=nesterov, weight_decay=weight_decay)
             if ema:
-                average = AveragedModel(network, device, multi_avg_fn=_ema(ema), use_buffers=True)
+                with on_cpu():  # its counter; the weights are where those of the network are
+                    average = AveragedModel(network, multi_avg_fn=_ema(ema), use_buffers=True)
             autocast = torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16,
                                       enabled=amp)
             scaler = torch.amp.GradScaler("cuda", enabled=amp and device.type == "cuda")

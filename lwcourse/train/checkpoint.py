@@ -170,7 +170,9 @@ class Checkpoint:
         for name, now in self.settings.items():
             if name in ENVIRONMENT or then.get(name) == now:
                 continue
-            if name == "schedule_shares":
+            if name == "schedule_shares":  # which the first checkpoints did not hold
+                if name not in then:
+                    continue
                 raise ValueError(f"the checkpoint {self.path} is of a run whose schedule, {then.get('schedule')}, gave "
                                  "other learning rates")
             raise ValueError(f"the checkpoint {self.path} is of a run with {name}={then.get(name)!r}; this one has "

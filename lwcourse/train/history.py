@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number. `history` holds the run up to there."""
+    """The loss, or an image, is not a finite number; the message says why. `history` holds the run up to there."""
 
     def __init__(self, message: str, history: "History"):
         super().__init__(message)

@@ -44,7 +44,8 @@ class CyclicLinear:
             raise ValueError(f"lowest must be above 0 and at most 1, got {self.lowest!r}")
         if not is_whole(plain(self.warmup), 0):
             raise ValueError(f"warmup must be a whole number of at least 0 epochs, got {self.warmup!r}")
-        if not isinstance(self.halve_at, tuple) or not all(is_number(plain(epoch), 0) for epoch in self.halve_at):
+        epochs = self.halve_at if isinstance(self.halve_at, (tuple, list)) else (None,)
+        if not all(is_number(plain(epoch), 0) for epoch in epochs):
             raise ValueError(f"halve_at must be a tuple of epochs, such as (51, 101), got {self.halve_at!r}")
 
     def __call__(self, epoch: float) -> float:

@@ -54,7 +54,7 @@ def interrupt():
     ("{folder}", "must be a file, and .* is a folder"), ("{folder}/file/run.pt", "run.pt cannot be written"),
     ("{folder}/" + "n" * 300, "cannot be written: .*too long"),
     ("{folder}/new/deeper/" + "n" * 300, "cannot be written: .*too long"),
-    ("/proc/nowhere/run.pt", "run.pt cannot be written"), ("/dev/full", "and /dev/full is something else"),
+    ("/proc/nowhere/run.pt", "run.pt cannot be written"), ("/dev/null", "and /dev/null is something else"),
     ("{folder}/pipe", "pipe is something else, such as a device")])
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_path_that_cannot_be_written_is_found_out_before_the_first_step(few, tmp_path, path, says, resume):
