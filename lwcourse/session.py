@@ -9,11 +9,17 @@ from lwcourse.tables import counted
 
 
 def setup(seed: int = 0) -> torch.device:
-    """Seed Python, NumPy and PyTorch; print versions, device and threads; return the device to use."""
+    """Seed Python, NumPy and PyTorch; print versions, device and threads; return the device to use.
+
+    Raises ValueError unless `seed` is a whole number from 0 to 2^32 - 1, what all three take.
+    """
     import numpy as np
 
     from lwcourse.train import pick_device
 
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
+    seed = int(seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

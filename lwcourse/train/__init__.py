@@ -1,11 +1,12 @@
 """Training: one plain loop (`fit`), a test (`evaluate`), and the record of a run (`History`)."""
+import hashlib
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,11 +18,38 @@ from tqdm import tqdm
 
 from lwcourse.data import IGNORE_INDEX, Data
 from lwcourse.layers import TrainingOutput
-from lwcourse.train.checkpoint import read_checkpoint, write_checkpoint
-from lwcourse.train.device import channels_last_is_safe, pick_device, placed, random_state_kept, seed_everything
+from lwcourse.train.checkpoint import Checkpoint, load_states
+from lwcourse.train.device import (
+    batches,
+    channels_last_is_safe,
+    on_cpu,
+    pick_device,
+    placed,
+    random_state_kept,
+    seed_everything,
+)
 from lwcourse.train.history import Epoch, Evaluation, History, TrainingDiverged
 from lwcourse.train.schedules import CyclicLinear, warmup_cosine
-from lwcourse.train.validate import check_class_weights, check_labels, check_output, check_settings, check_types
+from lwcourse.train.state import Fallback, modes_kept, modules_that_stay, unwrapped
+from lwcourse.train.validate import (
+    check_class_weights,
+    check_flags,
+    check_labels,
+    check_loading,
+    check_network,
+    check_output,
+    check_sample,
+    check_schedule,
+    check_seeds,
+    check_settings,
+    check_types,
+    count_images,
+    is_number,
+    not_finite,
+    nothing_counts,
+    plain,
+    shares_of,
+)
 
 __all__ = ["CyclicLinear", "Epoch", "Evaluation", "History", "TrainingDiverged", "enet_weights", "evaluate", "fit",
            "fit_seeds", "pick_device", "warmup_cosine"]
@@ -45,6 +73,7 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
 
     schedule: another course of the learning rate: a function from the epoch (0 <= epoch < epochs, 2.5 in the
         middle of the third) to a share of `lr`, such as `CyclicLinear()`; `warmup_epochs` is not used then.
+        It is asked for the shares of all steps before the first.
     class_weights: (classes,), the weight of each class in the loss, for instance `enet_weights(data)`.
     label_smoothing: share of each target spread evenly over all classes (Szegedy et al. 2016).
     mixup: alpha of Beta(alpha, alpha), from which the share of each of two blended images is drawn
@@ -57,114 +86,184 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
     device: None takes CUDA, else MPS, else the CPU.
     checkpoint: a file written after each epoch, whole or not at all. `resume` continues from it (from the
         start when there is none yet) and gives the history of an uninterrupted run. A checkpoint that
-        exists is overwritten only by the run that it belongs to.
+        exists is overwritten only by the run that it belongs to, also if it came to be while this one ran.
+        A network and the same one in torch.compile or DataParallel resume each other's checkpoints.
     progress: draw a bar, one line of text; the environment variable TQDM_DISABLE=1 hides it too.
 
     `seed` fixes the order of the images, augmentation, mixup and dropout, not the weights that `model` comes
     with. On the CPU the same seed, weights and number of threads give the same history. Python's, NumPy's and
     PyTorch's random state are left as they were. A last batch of one image is skipped, since BatchNorm cannot
-    train on it. Auxiliary and distillation heads (`lwcourse.layers.TrainingOutput`) learn the same labels.
+    train on it, and so is a batch in which no label counts: all are `data.ignore_index`, or of weight 0.
+    Auxiliary and distillation heads (`lwcourse.layers.TrainingOutput`) learn the same labels.
+
+    Modules that are in evaluation mode, in a network that is in training mode, stay so (say, Dropout after
+    `model.dropout.eval()`). Where all of the network is in evaluation mode, as `evaluate` and `fit` leave it, it
+    trains like any other, but for modules whose parameters are all frozen (requires_grad=False). Statistics of
+    BatchNorm in such frozen modules do not move, whatever the mode.
+
     `model` comes back on its own device, in its own memory layout, in evaluation mode.
     Ctrl-C ends the run early: the history so far is returned, and the model keeps what it has learned.
+    An error leaves the model with the weights of the last complete epoch, at first those that it came with.
 
-    Raises ValueError for a bad setting, for data or a checkpoint that do not fit the model; FileExistsError
-    for a checkpoint that exists, unless `resume`; TrainingDiverged when the loss is no longer finite.
+    Raises, with the model's modes as they were: ValueError for a bad setting, for a network that is lazy, traced,
+    exported or on the meta device, for data or a checkpoint that do not fit the model, for an epoch in which no label
+    counts; FileExistsError for a checkpoint that exists, unless `resume`. Raises, with the run so far as the error's
+    `history`: TrainingDiverged when images or the loss are not finite; OSError when the checkpoint cannot be written
+    after an epoch, FileExistsError if that is because another run has written it.
     """
     check_types(model, data, Data)
+    check_network(model, "train")
+    network = unwrapped(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(f"{type(model).__name__} has no parameter to train")
-    settings = {
-        "model": type(model).__name__, "data": data.name, "train_images": len(data.train),
-        "test_images": len(data.test), "epochs": epochs, "seed": seed, "batch_size": batch_size, "lr": lr,
-        "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "label_smoothing": label_smoothing,
-        "warmup_epochs": warmup_epochs, "schedule": schedule and getattr(schedule, "__qualname__", repr(schedule)),
-        "class_weights": None if class_weights is None else torch.as_tensor(class_weights).tolist(), "mixup": mixup,
-        "ema": ema, "num_workers": num_workers}
-    check_settings(settings)
+        raise ValueError(f"{type(network).__name__} has no parameter to train")
+    epochs, seed, batch_size, lr, momentum, nesterov, weight_decay, label_smoothing = map(plain, (
+        epochs, seed, batch_size, lr, momentum, nesterov, weight_decay, label_smoothing))
+    warmup_epochs, mixup, ema, amp, channels_last, num_workers, progress, resume = map(plain, (
+        warmup_epochs, mixup, ema, amp, channels_last, num_workers, progress, resume))
+    check_flags(nesterov=nesterov, progress=progress, resume=resume)
+    check_flags(optional=("amp", "channels_last"), amp=amp, channels_last=channels_last)
+    check_schedule(schedule)
     weight = check_class_weights(class_weights, data.num_classes)
+    settings = {
+        "model": type(network).__name__, "data": data.name, "train_images": count_images(data.train, "data.train"),
+        "test_images": count_images(data.test, "data.test"), "epochs": epochs, "seed": seed, "batch_size": batch_size,
+        "lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing, "warmup_epochs": warmup_epochs, "schedule": _name_of(schedule),
+        "class_weights": None if weight is None else weight.tolist(), "mixup": mixup, "ema": ema,
+        "num_workers": num_workers}
+    check_settings(settings)
     if mixup and data.dense:
         raise ValueError(f"mixup={mixup} blends labels of whole images; {data.name} has a label for each pixel")
     device = pick_device(device)
     amp = device.type == "cuda" if amp is None else amp
     if channels_last is None:
         channels_last = device.type == "cuda" or device.type == "cpu" and channels_last_is_safe(model)
+    single_image_left = len(data.train) > batch_size and len(data.train) % batch_size == 1
+    steps = math.ceil((len(data.train) - single_image_left) / batch_size)
+    total_steps, warmup_steps = epochs * steps, round(warmup_epochs * steps)
+    if schedule is not None:
+        with random_state_kept(device):
+            seed_everything(seed, 0)
+            shares = shares_of(schedule, epochs, steps, lr)
+        settings["schedule_shares"] = hashlib.sha256(" ".join(f"{share:.6g}" for share in shares).encode()).hexdigest()
     settings |= {"device": str(device), "threads": torch.get_num_threads(), "amp": amp, "channels_last": channels_last,
                  "torch": str(torch.__version__), "lwcourse": version("lwcourse"), "python": sys.version.split()[0]}
     history = History(settings)
-    saved = read_checkpoint(checkpoint, resume, settings, model)
-
-    single_image_left = len(data.train) > batch_size and len(data.train) % batch_size == 1
-    loading = {"batch_size": batch_size, "num_workers": num_workers, "pin_memory": device.type == "cuda"}
-    train_loader = DataLoader(data.train, shuffle=True, drop_last=single_image_left, **loading)
-    test_loader = DataLoader(data.test, **loading)
-    total_steps, warmup_steps = epochs * len(train_loader), round(warmup_epochs * len(train_loader))
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs checkpoint=, the file to resume from")
+    file = None if checkpoint is None else Checkpoint(checkpoint, settings, network)
+    saved = file and file.read(resume, ("model", "optimizer", "scaler") + ("average",) * bool(ema))
 
     with random_state_kept(device), placed(model, device, channels_last) as place:
-        for dataset in (data.train, data.test):
-            check_output(model, dataset, place, data.classes, data.ignore_index)
-        criterion = nn.CrossEntropyLoss(weight=None if weight is None else weight.to(device),
-                                        ignore_index=data.ignore_index, label_smoothing=label_smoothing)
-        optimizer = torch.optim.SGD(model.parameters(), lr, momentum, nesterov=nesterov, weight_decay=weight_decay)
-        blend = _mixup(mixup, data.num_classes) if mixup else None
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-        autocast = torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16, enabled=amp)
-        scaler = torch.amp.GradScaler("cuda", enabled=amp and device.type == "cuda")
-        stateful = {"model": model, "optimizer": optimizer, "scaler": scaler} | ({"average": average} if ema else {})
-        if saved:
-            history.epochs, history.step_losses = saved["history"].epochs, saved["history"].step_losses
-            for name, part in stateful.items():
-                if saved[name]:  # the scaler's is empty when the run so far was without AMP
-                    part.load_state_dict(saved[name])
-        hide = {} if progress else {"disable": True}  # not disable=False, which would overrule TQDM_DISABLE
-        bar = tqdm(total=total_steps, initial=len(history.step_losses), mininterval=0.5, unit="step", **hide)
+        fallback, stay, average, bar = Fallback(model), modules_that_stay(model), None, None
         try:
+            with on_cpu():
+                samples = [check_sample(dataset) for dataset in (data.train, data.test)]
+                blend = _mixup(mixup, data.num_classes) if mixup else None
+            for dataset, sample in zip((data.train, data.test), samples, strict=True):
+                check_output(model, dataset, sample, place, data.classes, data.ignore_index)
+            loading = {"batch_size": batch_size, "num_workers": num_workers,
+                       "pin_memory": device.type == "cuda" and all(image.device.type == "cpu" for image, _ in samples)}
+            train_loader = DataLoader(data.train, shuffle=True, drop_last=single_image_left, **loading)
+            test_loader = DataLoader(data.test, **loading)
+            criterion = nn.CrossEntropyLoss(weight=None if weight is None else weight.to(device),
+                                            ignore_index=data.ignore_index, label_smoothing=label_smoothing)
+            optimizer = torch.optim.SGD(model.parameters(), lr, momentum, nesterov=nesterov, weight_decay=weight_decay)
+            if ema:
+                with on_cpu():  # its counter; the weights are where those of the network are
+                    average = AveragedModel(network, multi_avg_fn=_ema(ema), use_buffers=True)
+            autocast = torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16,
+                                      enabled=amp)
+            scaler = torch.amp.GradScaler("cuda", enabled=amp and device.type == "cuda")
+            stateful = {"model": network, "optimizer": optimizer, "scaler": scaler}
+            if average is not None:
+                stateful["average"] = average
+            if saved:
+                load_states(saved, stateful, checkpoint)
+                history.epochs, history.step_losses = saved["history"].epochs, saved["history"].step_losses
+                fallback.keep(network if average is None else average.module)
+            if file is not None and len(history.epochs) < epochs:
+                file.check_writable()
+            hide = {} if progress else {"disable": True}  # not disable=False, which would overrule TQDM_DISABLE
+            bar = tqdm(total=total_steps, initial=len(history.epochs) * steps, mininterval=0.5, unit="step", **hide)
             for epoch in range(len(history.epochs), epochs):
-                start, loss_sum, right, seen = time.perf_counter(), 0.0, 0, 0
+                start, loss_sum, learned, right, seen = time.perf_counter(), 0.0, 0, 0, 0
                 seed_everything(seed, epoch)  # for each epoch, so that a resumed run draws what it would have
                 model.train()
-                for images, labels in train_loader:
+                for module in stay:
+                    module.training = False
+                for step, (images, labels) in enumerate(batches(train_loader), start=epoch * steps):
                     check_labels(labels, data.num_classes, data.ignore_index)
+                    where = f"step {step + 1} of {total_steps}"
+                    if blemish := not_finite(images, f"of {where}"):
+                        raise TrainingDiverged(blemish, history)
+                    step_lr = lr * (warmup_cosine(step, warmup_steps, total_steps) if schedule is None else
+                                    shares[step])
+                    taught = _taught(labels, data.ignore_index, weight)
+                    chosen = labels != data.ignore_index
+                    if blend and not chosen.all():  # it cannot blend a label that does not count
+                        images, labels = images[chosen], labels[chosen]
+                    if not taught or len(labels) == 1 < len(chosen):
+                        bar.update()
+                        continue
                     images, targets = place(images), labels.to(device)
                     if blend:
                         images, targets = blend(images, targets)
-                    step = len(history.step_losses)
-                    step_lr = lr * (schedule(step / len(train_loader)) if schedule else
-                                    warmup_cosine(step, warmup_steps, total_steps))
                     for group in optimizer.param_groups:
                         group["lr"] = step_lr
                     with autocast:
                         logits, loss = _logits_and_loss(model(images), targets, criterion)
-                    if not math.isfinite(loss.item()):
-                        raise TrainingDiverged(f"the loss became {loss.item()} at step {step + 1} of {total_steps}; "
-                                               f"try a smaller lr than {lr}, or more warmup_epochs", history)
+                    value = loss.item()
+                    if not math.isfinite(value):
+                        raise TrainingDiverged(f"the loss became {value} at {where}; {_advice(network, lr, history)}",
+                                               history)
                     optimizer.zero_grad()
                     scaler.scale(loss).backward()
                     scaler.step(optimizer)
                     scaler.update()
                     if average is not None:
-                        average.update_parameters(model)
-                    history.step_losses.append(loss.item())
+                        average.update_parameters(network)
+                    history.step_losses.append(value)
                     main_labels = targets.argmax(1) if targets.is_floating_point() else targets  # mixup blends them
                     counted = main_labels != data.ignore_index
-                    loss_sum += loss.item() * counted.sum().item()
+                    loss_sum += value * taught
+                    learned += taught
                     right += (logits.argmax(1) == main_labels)[counted].sum().item()
                     seen += counted.sum().item()
                     bar.update()
-                test = _evaluate(model if average is None else average.module, test_loader, place, data.classes,
+                if not learned:
+                    raise ValueError(f"no label of epoch {epoch + 1} counts: all are {data.ignore_index}, or of a "
+                                     "class of weight 0")
+                tested = network if average is None else average.module
+                test = _evaluate(model if average is None else tested, test_loader, place, data.classes,
                                  data.ignore_index)
-                history.epochs.append(Epoch(epoch + 1, loss_sum / seen, right / seen, test.loss, test.accuracy, step_lr,
-                                            time.perf_counter() - start, test.mean_iou if data.dense else None))
-                bar.set_postfix_str(f"epoch {epoch + 1}/{epochs}, loss {loss_sum / seen:.3f}, test {test.accuracy:.1%}")
-                if checkpoint is not None:
-                    write_checkpoint(Path(checkpoint), stateful, history)
+                if not math.isfinite(test.loss):
+                    raise TrainingDiverged(f"the test loss became {test.loss} in epoch {epoch + 1}; "
+                                           f"{_advice(network, lr, history)}", history)
+                history.epochs.append(Epoch(epoch + 1, loss_sum / learned, right / seen, test.loss, test.accuracy,
+                                            step_lr, time.perf_counter() - start,
+                                            test.mean_iou if data.dense else None))
+                fallback.keep(tested)
+                bar.set_postfix_str(f"epoch {epoch + 1}/{epochs}, loss {loss_sum / learned:.3f}, "
+                                    f"test {test.accuracy:.1%}")
+                if file is not None:
+                    _write(file, stateful, history)
         except KeyboardInterrupt:
             history.interrupted = True
+        except Exception as error:
+            fallback.restore_values()
+            if hasattr(error, "history"):
+                model.eval()
+            else:
+                fallback.restore_modes()
+            raise
         finally:
-            bar.close()
-            model.zero_grad()
-            model.eval()
+            if bar is not None:
+                bar.close()
+                model.zero_grad()
+        model.eval()
         if average is not None and average.n_averaged > 0:
-            model.load_state_dict(average.module.state_dict())
+            network.load_state_dict(average.module.state_dict())
     return history
 
 
@@ -172,19 +271,26 @@ def fit_seeds(make_model: Callable[[], nn.Module], data: Data, seeds: Sequence[i
               **options: Any) -> list[History]:
     """Train a new model for each seed; `options` are those of `fit` except seed, checkpoint and resume.
 
-    `make_model` takes no argument; the seed draws its weights as well. Ctrl-C ends the whole series, and
-    returns the histories so far. Raises ValueError when there are no seeds, and otherwise as `fit` does.
+    `make_model` takes no argument, and builds a new model each time; the seed draws its weights as well. Ctrl-C ends
+    the whole series, and returns the histories so far. Raises ValueError when there are no seeds, or `make_model`
+    returns a model again, TypeError when it is no function, and otherwise as `fit` does.
     """
-    if not seeds:
-        raise ValueError("seeds is empty; give one at least, such as (0, 1, 2)")
+    if isinstance(make_model, nn.Module) or not callable(make_model):
+        raise TypeError("make_model must be a function that builds a model, as in lambda: lw.create_model(name), got "
+                        f"{type(make_model).__name__}")
+    seeds = check_seeds(seeds)
     for option in ("seed", "checkpoint", "resume"):
         if option in options:
             raise ValueError(f"fit_seeds sets no {option!r}; call fit for each seed instead")
-    histories = []
+    histories, model = [], None
     for seed in seeds:
+        before = model
         with random_state_kept(pick_device(options.get("device"))):
             seed_everything(seed, 0)
             model = make_model()
+        if before is not None and model is before:
+            raise ValueError("make_model must build a new model each time, and returned the same one again, which is "
+                             "trained already")
         histories.append(fit(model, data, seed=seed, **options))
         if histories[-1].interrupted:
             break
@@ -199,25 +305,27 @@ def evaluate(model: nn.Module, data: Data | Dataset, *, batch_size: int = 256,
     A label is a class or a map of classes; pixels labelled `data.ignore_index` do not count (-100 in a plain
     data set, which is PyTorch's custom).
     Device and memory layout are chosen as in `fit`; the model is left as it was, its mode included.
-    Raises ValueError when `data` is empty or does not fit the model.
+    Raises ValueError for a bad setting, when `data` is empty, has no label that counts, holds NaN or does not fit
+    the model.
     """
     check_types(model, data, (Data, Dataset))
+    check_network(model, "evaluate")
+    batch_size, num_workers, channels_last = plain(batch_size), plain(num_workers), plain(channels_last)
+    check_loading(batch_size, num_workers)
+    check_flags(optional=("channels_last",), channels_last=channels_last)
     device = pick_device(device)
     channels_last = device.type in ("cpu", "cuda") if channels_last is None else channels_last
     dataset = data.test if isinstance(data, Data) else data
-    if len(dataset) == 0:
+    if count_images(dataset, "data") == 0:
         raise ValueError("there are no images to evaluate on")
     loader = DataLoader(dataset, batch_size, num_workers=num_workers)
-    modes = {module: module.training for module in model.modules()}
-    with random_state_kept(device), placed(model, device, channels_last) as place:
-        try:
-            classes = data.classes if isinstance(data, Data) else None
-            ignore_index = data.ignore_index if isinstance(data, Data) else IGNORE_INDEX
-            outputs = check_output(model, dataset, place, classes, ignore_index)
-            return _evaluate(model, loader, place, classes or tuple(map(str, range(outputs))), ignore_index)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+    with random_state_kept(device), modes_kept(model), placed(model, device, channels_last) as place:
+        classes = data.classes if isinstance(data, Data) else None
+        ignore_index = data.ignore_index if isinstance(data, Data) else IGNORE_INDEX
+        with on_cpu():
+            sample = check_sample(dataset)
+        outputs = check_output(model, dataset, sample, place, classes, ignore_index)
+        return _evaluate(model, loader, place, classes or tuple(map(str, range(outputs))), ignore_index)
 
 
 def enet_weights(data: Data, c: float = 1.02) -> Tensor:
@@ -225,15 +333,67 @@ def enet_weights(data: Data, c: float = 1.02) -> Tensor:
 
     For data without label maps, shares of the training images. A class that does not occur has the largest
     weight, 1 / ln(c). Source: Paszke et al. 2016 (ENet), https://arxiv.org/abs/1606.02147, section 5.2.
-    Raises ValueError unless c is above 1.
+    Raises TypeError unless `data` is a Data, ValueError unless c is a number above 1 and a label counts.
     """
-    if not c > 1:
+    if not isinstance(data, Data):
+        raise TypeError(f"data must be a Data, such as lw.load_data('digits'), got {type(data).__name__}")
+    if not is_number(plain(c), 1) or c == 1:
         raise ValueError(f"c must be above 1, or a weight could be negative, got {c!r}")
-    counts = torch.zeros(data.num_classes, dtype=torch.long)
-    for _, labels in DataLoader(data.train, batch_size=64):
+    counts = torch.zeros(data.num_classes, dtype=torch.long, device="cpu")
+    for _, labels in batches(DataLoader(data.train, batch_size=64)):
         check_labels(labels, data.num_classes, data.ignore_index)
-        counts += torch.bincount(labels[labels != data.ignore_index], minlength=data.num_classes)
+        counts += torch.bincount(labels[labels != data.ignore_index], minlength=data.num_classes).cpu()
+    if not counts.any():
+        raise nothing_counts(data.dense, data.ignore_index)
     return 1 / torch.log(c + counts / counts.sum())
+
+
+def _name_of(schedule: Callable[[float], float] | None) -> str | None:
+    """What a schedule is called, in every process alike: without its address in memory."""
+    if schedule is None:
+        return None
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", getattr(schedule, "__qualname__", None) or repr(schedule))
+
+
+def _ema(decay: float) -> Callable:
+    """The update of AveragedModel, with counts and masks taken over as they are."""
+    update = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def averaged(mine: Sequence[Tensor], theirs: Sequence[Tensor], step: Tensor) -> None:
+        if mine[0].is_floating_point() or mine[0].is_complex():
+            update(mine, theirs, step)
+        else:
+            for average, value in zip(mine, theirs, strict=True):
+                average.copy_(value)
+    return averaged
+
+
+def _taught(labels: Tensor, ignore_index: int, weight: Tensor | None) -> int:
+    """The number of labels that count in the loss."""
+    counted = labels != ignore_index
+    if weight is not None and weight.min() == 0:
+        counted &= weight.to(labels.device)[labels.where(counted, 0)] > 0
+    return counted.sum().item()
+
+
+def _advice(network: nn.Module, lr: float, history: History) -> str:
+    """What to do about a loss that is not finite, although the images are."""
+    if history.step_losses:
+        return f"try a smaller lr than {lr}, or more warmup_epochs"
+    for name, parameter in network.named_parameters():
+        if not parameter.isfinite().all():
+            return f"the network came with NaN or infinite values in {name}; build it again, or load other weights"
+    return ("no step was taken yet, so lr is not the cause: the network gives that for finite images; look for a "
+            "division, a logarithm or an overflow in its forward")
+
+
+def _write(file: Checkpoint, stateful: dict[str, Any], history: History) -> None:
+    try:
+        file.write(stateful, history)
+    except OSError as error:
+        error.history = history  # of a run that may have taken days
+        raise
 
 
 def _mixup(alpha: float, num_classes: int) -> Callable:
@@ -243,21 +403,25 @@ def _mixup(alpha: float, num_classes: int) -> Callable:
 
 def _evaluate(model: nn.Module, loader: DataLoader, place: Callable[[Tensor], Tensor],
               classes: tuple[str, ...], ignore_index: int) -> Evaluation:
-    count = len(classes)
-    loss, confusion = 0.0, torch.zeros(count * count, dtype=torch.long)
+    count, dense = len(classes), False
+    loss, confusion = 0.0, torch.zeros(count * count, dtype=torch.long, device="cpu")
     model.eval()
     with torch.no_grad():
-        for images, labels in loader:
+        for images, labels in batches(loader):
+            labels, dense = labels.cpu(), labels.ndim > 1
             check_labels(labels, count, ignore_index)
             logits = model(place(images)).float().cpu()
-            loss += F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum").item()
+            batch_loss = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum").item()
+            if not math.isfinite(batch_loss) and (blemish := not_finite(images, "of a batch to test on")):
+                raise ValueError(blemish)
+            loss += batch_loss
             counted = labels != ignore_index
             pairs = labels[counted] * count + logits.argmax(1)[counted]
             confusion += torch.bincount(pairs, minlength=count * count)
     confusion = confusion.view(count, count)
     seen = confusion.sum().item()
     if seen == 0:
-        raise ValueError(f"every pixel is labelled {ignore_index}, the label that does not count")
+        raise nothing_counts(dense, ignore_index)
     return Evaluation(loss / seen, confusion.trace().item() / seen, confusion, classes)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number. `history` holds the run up to there."""
+    """The loss, or an image, is not a finite number; the message says why. `history` holds the run up to there."""
 
     def __init__(self, message: str, history: "History"):
         super().__init__(message)
@@ -65,8 +65,12 @@ class History:
         """The inverse of `to_dict`. Raises ValueError when `record` is not of that form."""
         try:
             epochs = [Epoch(**epoch) for epoch in record["epochs"]]
-            return cls(dict(record["settings"]), epochs, list(record["step_losses"]), bool(record["interrupted"]))
-        except (KeyError, TypeError, ValueError) as error:
+            losses = list(record["step_losses"])
+            figures = [value for epoch in record["epochs"] for value in epoch.values() if value is not None]
+            if not all(isinstance(value, (int, float)) for value in losses + figures):
+                raise TypeError("losses and accuracies must be numbers")
+            return cls(dict(record["settings"]), epochs, losses, bool(record["interrupted"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no History.to_dict(): {error!r}") from error
 
     def __repr__(self) -> str:

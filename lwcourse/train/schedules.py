@@ -2,13 +2,18 @@
 import math
 from dataclasses import dataclass
 
+from lwcourse.train.validate import is_number, is_whole, plain
+
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
     """The learning rate of a step (from 0) as a share of its peak.
 
     It is (step + 1) / warmup_steps while warming up, then falls along half a cosine from 1 towards 0, which
     it would reach at `total_steps` (Loshchilov and Hutter 2017, without restarts).
+    Raises ValueError unless 0 <= step <= total_steps and, past the warm-up, warmup_steps < total_steps.
     """
+    if not 0 <= step <= total_steps or warmup_steps <= step and warmup_steps >= total_steps:
+        raise ValueError(f"step {step} is in no run of {total_steps} steps, {warmup_steps} of them to warm up")
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
@@ -24,7 +29,8 @@ class CyclicLinear:
     ImageNet, with lr=0.5: https://github.com/sacmehta/ESPNetv2, imagenet/LRSchedule.py.
     Source: Mehta et al., CVPR 2019, https://arxiv.org/abs/1811.11431.
 
-    Raises ValueError for a cycle of less than 2 epochs and for a `lowest` outside (0, 1].
+    Raises ValueError for a cycle of less than 2 epochs, a `lowest` outside (0, 1], a negative `warmup`, and for what
+    is no number.
     """
     cycle: int = 5
     lowest: float = 0.2
@@ -32,10 +38,15 @@ class CyclicLinear:
     halve_at: tuple[int, ...] = (51, 101, 131, 161, 191, 221, 251, 281)
 
     def __post_init__(self):
-        if self.cycle < 2:
+        if not is_whole(plain(self.cycle), 2):
             raise ValueError(f"cycle must be a whole number of at least 2 epochs, got {self.cycle!r}")
-        if not 0 < self.lowest <= 1:
+        if not is_number(plain(self.lowest), 0, 1) or self.lowest == 0:
             raise ValueError(f"lowest must be above 0 and at most 1, got {self.lowest!r}")
+        if not is_whole(plain(self.warmup), 0):
+            raise ValueError(f"warmup must be a whole number of at least 0 epochs, got {self.warmup!r}")
+        epochs = self.halve_at if isinstance(self.halve_at, (tuple, list)) else (None,)
+        if not all(is_number(plain(epoch), 0) for epoch in epochs):
+            raise ValueError(f"halve_at must be a tuple of epochs, such as (51, 101), got {self.halve_at!r}")
 
     def __call__(self, epoch: float) -> float:
         """The share in `epoch`, counted from 0; 2.5 is the middle of the third."""

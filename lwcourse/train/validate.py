@@ -1,11 +1,34 @@
 """Errors that name what is wrong with a setting, with data, or with a model that does not fit it."""
+import math
+import numbers
 import sys
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.nn.parameter import is_lazy
+from torch.utils.data import Dataset, IterableDataset
+
+from lwcourse.train.device import named_tensors
+from lwcourse.train.state import modes_kept, unwrapped
+
+LARGEST = torch.finfo(torch.float32).max  # what a factor of single-precision weights can be
+
+
+def plain(value: object) -> object:
+    """A number of NumPy as one of Python, anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, least: float, most: float = sys.float_info.max) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def check_types(model: object, data: object, kinds: type | tuple[type, ...]) -> None:
@@ -15,14 +38,51 @@ def check_types(model: object, data: object, kinds: type | tuple[type, ...]) -> 
         raise TypeError(f"data must be a Data, such as lw.load_data('digits'), got {type(data).__name__}")
 
 
+def check_network(model: nn.Module, what: str) -> None:
+    """Raise ValueError for a network that cannot be moved or change between its two modes: `what` is wanted of it."""
+    name = type(unwrapped(model)).__name__
+    tensors = named_tensors(model)
+    if any(is_lazy(tensor) for tensor in tensors.values()):
+        raise ValueError(f"{name} has lazy layers without shapes yet: run it once, then {what} it")
+    on_meta = next((key for key, tensor in tensors.items() if tensor.is_meta), None)
+    if on_meta is not None:
+        raise ValueError(f"{name} is on the meta device, which holds no values ({on_meta}); build it on the CPU")
+    if what == "train" and any(isinstance(module, torch.jit.TracedModule) for module in model.modules()):
+        raise ValueError(f"{name} was traced, which fixes its mode; fit takes the network before torch.jit.trace")
+    with modes_kept(model):
+        try:
+            model.train()
+            model.eval()
+        except NotImplementedError as error:
+            raise ValueError(f"{name} has no training and evaluation mode ({error}); give the network before "
+                             "torch.export") from error
+
+
+def count_images(dataset: object, name: str) -> int:
+    """The length of a data set. Raises ValueError for one that has none, or cannot be asked for its n-th image."""
+    try:
+        count = len(dataset)
+    except (TypeError, NotImplementedError):
+        count = None
+    if count is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+        raise ValueError(f"{name} must have a length and an n-th image, as torch.utils.data.TensorDataset does, "
+                         f"got {type(dataset).__name__}")
+    return count
+
+
+def check_flags(optional: tuple[str, ...] = (), **flags: object) -> None:
+    """Raise ValueError unless each is True or False, or None where `optional`: bool("no") is True."""
+    for name, value in flags.items():
+        if not isinstance(value, bool) and not (value is None and name in optional):
+            raise ValueError(f"{name} must be {'None, ' * (name in optional)}True or False, got {value!r}")
+
+
 def check_settings(settings: dict[str, Any]) -> None:
     def whole(name: str, least: int) -> bool:
-        value = settings[name]
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return is_whole(settings[name], least)
 
     def number(name: str, least: float, most: float = sys.float_info.max) -> bool:
-        value = settings[name]
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+        return is_number(settings[name], least, most)
 
     tiny, epochs = sys.float_info.min, settings["epochs"]
     all_warmup = whole("epochs", 1) and number("warmup_epochs", 0) and settings["warmup_epochs"] >= epochs
@@ -33,13 +93,13 @@ def check_settings(settings: dict[str, Any]) -> None:
         "seed": (whole("seed", 0), "a whole number of at least 0"),
         "batch_size": (whole("batch_size", 1), "a whole number of at least 1"),
         "num_workers": (whole("num_workers", 0), "a whole number of at least 0"),
-        "lr": (number("lr", tiny), "a positive number"),
+        "lr": (number("lr", tiny, LARGEST), "a positive number"),
         "momentum": (number("momentum", 0, 1 - 1e-9), "at least 0 and below 1"),
         "nesterov": (not settings["nesterov"] or settings["momentum"] != 0, "False when momentum is 0"),
-        "weight_decay": (number("weight_decay", 0), "at least 0"),
+        "weight_decay": (number("weight_decay", 0, LARGEST), "at least 0"),
         "label_smoothing": (number("label_smoothing", 0, 1), "between 0 and 1"),
         "warmup_epochs": (number("warmup_epochs", 0) and not all_warmup, f"at least 0 and below epochs={epochs}"),
-        "mixup": (number("mixup", 0), "at least 0 (0 is off)"),
+        "mixup": (settings["mixup"] == 0 or number("mixup", 1e-6, LARGEST), "0 (off), or at least 1e-6"),
         "ema": (settings["ema"] is None or number("ema", tiny, 1 - 1e-9), "None, or between 0 and 1"),
     }
     for name, (right, allowed) in rules.items():
@@ -47,11 +107,37 @@ def check_settings(settings: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be {allowed}, got {settings[name]!r}")
 
 
+def check_loading(batch_size: object, num_workers: object) -> None:
+    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        if not is_whole(value, least):
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_seeds(seeds: Sequence[int]) -> list[int]:
+    """The seeds as a list. Raises ValueError unless they are whole numbers, and one at least."""
+    try:
+        seeds = None if isinstance(seeds, (str, bytes)) else [plain(seed) for seed in seeds]
+    except TypeError:
+        seeds = None
+    if seeds is None:
+        raise ValueError("seeds must be a sequence of whole numbers, such as (0, 1, 2)")
+    if not seeds:
+        raise ValueError("seeds is empty; give one at least, such as (0, 1, 2)")
+    for seed in seeds:
+        if not is_whole(seed, 0):
+            raise ValueError(f"each of seeds must be a whole number of at least 0, got {seed!r}")
+    return seeds
+
+
 def check_class_weights(weights: Tensor | Sequence[float] | None, num_classes: int) -> Tensor | None:
     """The weights as a float tensor. Raises ValueError unless there is one number, not negative, a class."""
     if weights is None:
         return None
-    weights = torch.as_tensor(weights, dtype=torch.float32)
+    try:
+        given = weights
+        weights = torch.as_tensor(given, dtype=torch.float32, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is what meta tensors raise
+        raise ValueError(f"class_weights must be {num_classes} numbers, one a class, got {given!r}") from error
     if weights.shape != (num_classes,):
         raise ValueError(f"class_weights must be {num_classes} numbers, one a class, got shape {tuple(weights.shape)}")
     if not (weights.isfinite().all() and weights.min() >= 0 and weights.max() > 0):
@@ -59,47 +145,127 @@ def check_class_weights(weights: Tensor | Sequence[float] | None, num_classes: i
     return weights
 
 
+def check_schedule(schedule: Callable[[float], float] | None) -> None:
+    if schedule is not None and not callable(schedule):
+        raise ValueError(f"schedule must be a function from the epoch to a share of lr, such as CyclicLinear(), or "
+                         f"None, got {schedule!r}")
+
+
+def shares_of(schedule: Callable[[float], float], epochs: int, steps: int, lr: float) -> Sequence[float]:
+    """The shares of `lr` that `schedule` gives, one a step of `epochs` epochs of `steps` steps each.
+
+    Raises ValueError, with step and value, unless all are numbers of at least 0 with a finite learning rate.
+    """
+    shares = array("d")
+    for step in range(epochs * steps):
+        where = f"schedule({step / steps:g}), the share of lr at step {step + 1} of {epochs * steps},"
+        try:
+            share = schedule(step / steps)
+        except Exception as error:
+            raise ValueError(f"{where} failed: {error!r}") from error
+        number = share.item() if isinstance(share, (Tensor, np.ndarray)) and math.prod(share.shape) == 1 else share
+        if not isinstance(number, numbers.Real) or isinstance(number, bool):
+            raise ValueError(f"{where} must be a number of at least 0, got {share!r}")
+        if not (number >= 0 and lr * number <= LARGEST):
+            raise ValueError(f"{where} must be at least 0 and give a finite learning rate, got {share!r}")
+        shares.append(number)
+    return shares
+
+
 def check_labels(labels: Tensor, num_classes: int, ignore_index: int) -> None:
     """Raise ValueError unless all labels are classes or `ignore_index`."""
     if labels.dtype != torch.long:
         raise ValueError(f"labels must be of type torch.int64, as cross-entropy needs them, got {labels.dtype}")
+    if labels.numel() and labels.min() >= 0 and labels.max() < num_classes:
+        return
     wrong = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)]
     if len(wrong):
         raise ValueError(f"labels must be between 0 and {num_classes - 1}, or {ignore_index} for what does not "
                          f"count; got {wrong[0].item()}")
 
 
-def check_output(model: nn.Module, dataset: Dataset, place: Callable[[Tensor], Tensor],
-                 classes: tuple[str, ...] | None, ignore_index: int) -> int:
-    """The number of outputs of the model, if it can run the images and has one output for each class."""
-    image, label = dataset[0]
+def nothing_counts(dense: bool, ignore_index: int) -> ValueError:
+    what = "pixel" if dense else "image"
+    return ValueError(f"every {what} is labelled {ignore_index}, the label that does not count")
+
+
+def not_finite(images: Tensor, where: str) -> str:
+    """A sentence about the images of a batch that hold NaN or infinite values; nothing when none does."""
+    if math.isfinite(images.sum().item()) or images.isfinite().all():  # the sum is quicker, and may overflow
+        return ""
+    kind = "NaN" if images.isnan().any() else "infinite values"
+    count = (~images.isfinite()).flatten(1).any(1).sum().item()
+    return f"{count} of the {len(images)} images {where} hold {kind}; look at the data, and at how it is normalised"
+
+
+def check_sample(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """The first image and its label, as tensors. Raises ValueError unless they can be learned."""
+    sample = dataset[0]
+    if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+        got = f"{len(sample)} values" if isinstance(sample, (tuple, list)) else f"a {type(sample).__name__}"
+        raise ValueError(f"a data set must yield pairs, (image, label), and {type(dataset).__name__} yields {got}")
+    image, label = sample
     if not isinstance(image, Tensor) or image.ndim != 3:
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"images must be tensors of shape (channels, height, width), got {got}")
-    dense = isinstance(label, Tensor) and label.ndim > 0
-    if dense and label.shape != image.shape[1:]:
+    if image.is_meta:
+        raise ValueError("images are on the meta device, which holds no values")
+    try:
+        label = torch.as_tensor(label, device=label.device if isinstance(label, Tensor) else "cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"a label must be a class number, or a map of them, got {label!r}") from error
+    if label.ndim == 1:
+        raise ValueError(f"a label must be a class number, or a map (height, width) of them, got shape "
+                         f"{tuple(label.shape)}; of a one-hot vector, take argmax()")
+    if label.ndim and label.shape != image.shape[1:]:
         raise ValueError(f"a label map must be (height, width) as its image is, {tuple(image.shape[1:])}, "
                          f"got {tuple(label.shape)}")
+    return image, label
+
+
+def check_output(model: nn.Module, dataset: Dataset, sample: tuple[Tensor, Tensor], place: Callable[[Tensor], Tensor],
+                 classes: tuple[str, ...] | None, ignore_index: int) -> int:
+    """The number of outputs of the model, if it can run the images and has one output for each class."""
+    (image, label), name = sample, type(unwrapped(model)).__name__
     model.eval()
     try:
         with torch.no_grad():
             logits = model(place(image.unsqueeze(0)))
-    except RuntimeError as error:
-        raise ValueError(f"{type(model).__name__} cannot run images of shape {tuple(image.shape)}: {error}") from error
-    size = tuple(image.shape[1:]) if dense else ()
+    except ValueError:
+        raise
+    except Exception as error:
+        why = error if isinstance(error, RuntimeError) else repr(error)
+        raise ValueError(f"{name} cannot run images of shape {tuple(image.shape)}: {why}") from error
+    size = tuple(label.shape)
     if not isinstance(logits, Tensor) or logits.ndim < 2 or tuple(logits.shape[2:]) != size:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         wanted = "a classifier returns logits of shape (N, num_classes)"
-        if dense:
+        if size:
             wanted = f"a network that labels pixels returns logits of shape (N, num_classes, {size[0]}, {size[1]})"
-        raise ValueError(f"{wanted}; {type(model).__name__} gave {got}")
+        raise ValueError(f"{wanted}; {name} gave {got}")
     outputs = logits.shape[1]
     if classes is not None and outputs != len(classes):
-        raise ValueError(f"{type(model).__name__} has {outputs} outputs, but the data has {len(classes)} classes; "
+        raise ValueError(f"{name} has {outputs} outputs, but the data has {len(classes)} classes; "
                          f"build it with num_classes={len(classes)}")
-    labels = getattr(dataset, "targets", None)  # torchvision's data sets
-    if labels is None and hasattr(dataset, "tensors"):
-        labels = dataset.tensors[1]
+    check_labels(label, outputs, ignore_index)
+    labels = known_labels(dataset)
     if labels is not None:
-        check_labels(torch.as_tensor(labels), outputs, ignore_index)
+        parts = labels.split(4096)  # what is computed of all at once would take several times their memory
+        for part in parts:
+            check_labels(part, outputs, ignore_index)
+        if not any((part != ignore_index).any() for part in parts):
+            raise nothing_counts(bool(size), ignore_index)
     return outputs
+
+
+def known_labels(dataset: Dataset) -> Tensor | None:
+    """All labels at once, of a data set that has them at hand as it yields them."""
+    if hasattr(dataset, "tensors"):
+        return dataset.tensors[1]
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    try:  # torchvision's data sets
+        labels = torch.as_tensor(dataset.targets, device="cpu")
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return None
+    return None if labels.is_floating_point() else labels.long()
