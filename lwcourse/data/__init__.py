@@ -36,6 +36,8 @@ def load_data(name: str, **options: Any) -> Data | Photos:
 
     `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
     ~/.cache/lwcourse (with "/imagenet" for ImageNet).
+    Photographs are turned upright, as their EXIF orientation says; greys of 16 bits become 8; hidden files and folders
+    (names that begin with a dot, __MACOSX, Thumbs.db and the like) are passed over.
     Tensors are on the CPU, whatever torch.set_default_device says.
     Raises ValueError for an unknown name (close matches are offered) or a bad option, TypeError for an
     option that the data set does not have, DataNotFound (a FileNotFoundError) when files are missing and

@@ -20,7 +20,6 @@ from lwcourse.data.base import (
     Data,
     DataCorrupt,
     DataNotFound,
-    OnCPU,
     as_rgb,
     check_memory,
     check_whole,
@@ -28,6 +27,7 @@ from lwcourse.data.base import (
     decode,
     is_hidden,
     no_empty_folder,
+    on_cpu,
     orientation,
     upright,
 )
@@ -164,6 +164,7 @@ class LabelledMaps(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @on_cpu
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         from torchvision import tv_tensors
 
@@ -202,8 +203,8 @@ def _data(name: str, pairs: Sequence[Sequence[tuple[Any, Any]]], classes: tuple[
     whole = [v2.Resize(size)]
     shaken = [v2.RandomResizedCrop(size, scale=(0.25, 1.0)), v2.RandomHorizontalFlip()]
     kinds = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
-    sets = [LabelledMaps(part, OnCPU(v2.Compose([v2.ToImage(), *geometry, v2.ToDtype(kinds, scale=True),
-                                                 v2.Normalize(mean, std), v2.ToPureTensor()])), renamed, len(classes))
+    sets = [LabelledMaps(part, v2.Compose([v2.ToImage(), *geometry, v2.ToDtype(kinds, scale=True),
+                                           v2.Normalize(mean, std), v2.ToPureTensor()]), renamed, len(classes))
             for part, geometry in zip(pairs, (shaken if augment else whole, whole), strict=True)]
     return Data(name, *sets, classes, (3, *size), mean, std, dense=True)
 
