@@ -10,10 +10,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
-from torch import Tensor, nn
+from torch import nn
 
 from lwcourse.viz import theme
-from lwcourse.viz.diagram.graph import Diagram, Node, trace
+from lwcourse.viz.diagram.graph import Diagram, Input, Node, trace
 from lwcourse.viz.diagram.layout import STEM, Box, Layout, Route, arrange, is_bar, is_symbol
 from lwcourse.viz.theme import Figure, themed
 
@@ -30,14 +30,13 @@ PADDING, DISC, GAP, MARGIN = 9.0, 20.0, 28.0, 14.0
 HEAD, CORNER = 9.0, 10.0  # straight end below an arrow's last bend; radius of the corner beside a disc
 
 
-def block_diagram(module: nn.Module, x: Tensor | tuple[Tensor, ...], title: str | None = None, *,
-                  detail: str = "fused") -> Figure:
+def block_diagram(module: nn.Module, x: Input, title: str | None = None, *, detail: str = "fused") -> Figure:
     """Draw what `module` does with `x` in eval mode: a box for each operation, shapes on the arrows.
 
-    `x` is a tensor, or a tuple of tensors, batch first; shapes are written C×H×W. Branches stand side by
-    side, a shortcut runs beside the trunk. Boxes are coloured by family: dense, 1x1, depthwise and grouped
-    convolution, pooling, gate and so on. detail="fused" writes normalisation and activation into the box of
-    their convolution, "full" gives each its own. The module is left as it was.
+    `x` is a tensor, batch first, or a tuple of what forward takes: tensors, lists or dicts of them, integers. Shapes
+    are written C×H×W. Branches stand side by side, a shortcut runs beside the trunk. Boxes are coloured by family:
+    dense, 1x1, depthwise and grouped convolution, pooling, gate and so on. detail="fused" writes normalisation and
+    activation into the box of their convolution, "full" gives each its own. The module is left as it was.
 
     Raises TypeError and ValueError as `graph.trace` does: the module cannot run on `x`, or torch.fx cannot
     follow it, for instance because of a branch that depends on the data.
@@ -45,16 +44,21 @@ def block_diagram(module: nn.Module, x: Tensor | tuple[Tensor, ...], title: str 
     return draw([trace(module, x, title=title, detail=detail)])
 
 
-def block_diagrams(modules: Mapping[str, nn.Module], x: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor], *,
+def block_diagrams(modules: Mapping[str, nn.Module], x: Input | Mapping[str, Input], *,
                    detail: str = "fused") -> Figure:
     """Draw several modules beside each other, each under its name, all on the same input `x`.
 
     Modules that take other shapes get an input each: `x` then maps the same names to them.
-    Raises ValueError when `modules` is empty or a name has no input, and what `block_diagram` raises.
+    Raises TypeError when `modules` is no mapping, ValueError when it is empty or a name has no input, and what
+    `block_diagram` raises.
     """
+    if not isinstance(modules, Mapping):
+        raise TypeError('modules must map names to modules, e.g. {"mine": block, "reference": other}, got '
+                        f"{type(modules).__name__}; block_diagram draws one module")
     if not modules:
         raise ValueError('modules must name at least one module, e.g. {"mine": block}, got none')
-    inputs = x if isinstance(x, Mapping) else dict.fromkeys(modules, x)
+    each = isinstance(x, Mapping) and any(name in x for name in modules)  # else a dict is what every module takes
+    inputs = x if each else dict.fromkeys(modules, x)
     if lost := [name for name in modules if name not in inputs]:
         raise ValueError(f"x must hold an input for every module; there is none for {', '.join(map(repr, lost))}")
     return draw([trace(module, inputs[name], title=name, detail=detail) for name, module in modules.items()])
