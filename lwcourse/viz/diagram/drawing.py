@@ -4,6 +4,7 @@
 So a drawing cannot disagree with the code, and a learner's block can stand beside the reference.
 """
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -117,6 +118,7 @@ def draw_layout(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: 
                   bbox={"boxstyle": "square,pad=0.1", "facecolor": theme.CARD, "edgecolor": "none"}, zorder=4)
 
 
+@cache  # a diagram asks for the same few words again and again
 def text_width(text: str, size: float, bold: bool = False) -> float:
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
