@@ -7,6 +7,9 @@ VENV   ?= .venv
 ARGS   ?=
 # The virtual environment's own Python; started this way, its tools work from a folder with spaces in its name too.
 RUN    := "$(VENV)/bin/python" -m
+# Whether a virtual environment (or conda's) has its scripts and all files of pip.
+IS_WHOLE := test -e "$(VENV)/bin/activate" -o -d "$(VENV)/conda-meta" && "$(VENV)/bin/python" -c 'import sys, \
+	importlib.metadata as m; sys.exit(not all(file.locate().exists() for file in m.files("pip")))'
 
 .PHONY: lab test heavy notebooks exercises figures readme benchmark lint clean
 
@@ -39,15 +42,22 @@ clean:
 	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # A stamp is newer than pyproject.toml once what that file asks for is installed. `dev` holds all of `course`.
-$(VENV)/course.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/course.stamp: pyproject.toml | $(VENV)/venv.stamp
 	$(RUN) pip install -e ".[course,fast]"
 	@touch "$@"
 
-$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/venv.stamp
 	$(RUN) pip install -e ".[dev]"
 	@touch "$(VENV)/course.stamp" "$@"
 
-$(VENV)/bin/python:
+# One that is there and whole is taken as it is. Else it is made, again where that was cut short: what pip left of itself
+# goes first, as it would take itself for installed.
+$(VENV)/venv.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lwcourse needs Python 3.11 or later, and \
 	$(PYTHON) is " + sys.version.split()[0] + "; name another: make lab PYTHON=python3.12")'
-	$(PYTHON) -m venv "$(VENV)" || { rm -rf "$(VENV)"; exit 1; }
+	@if $(IS_WHOLE) 2>/dev/null; then :; else \
+		rm -rf "$(VENV)"/lib/python*/site-packages/pip "$(VENV)"/lib/python*/site-packages/pip-*.dist-info; \
+		echo '$(PYTHON) -m venv "$(VENV)"'; \
+		$(PYTHON) -m venv "$(VENV)" || exit 1; \
+	fi
+	@touch "$@"

@@ -3,7 +3,9 @@ import subprocess
 import sys
 from inspect import signature
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import lwcourse as lw
@@ -32,6 +34,68 @@ def test_an_unknown_model_gets_close_matches():
 def test_an_unknown_option_is_refused():
     with pytest.raises(TypeError, match="widht"):
         lw.create_model("mobilenet_v2", widht=0.5)
+
+
+@pytest.mark.parametrize("name", lw.list_models())
+def test_a_network_is_built_without_memory(name):
+    with torch.device("meta"):
+        network = lw.create_model(name)
+    assert {tensor.device.type for tensor in [*network.parameters(), *network.buffers()]} == {"meta"}
+
+
+def test_numbers_of_numpy_are_numbers():
+    plain = lw.create_model("mobilenet_v2", 10, in_channels=1, width=0.5)
+    network = lw.create_model("mobilenet_v2", np.int64(10), in_channels=np.uint8(1), width=np.float32(0.5))
+    assert {name: value.shape for name, value in network.state_dict().items()} == {
+        name: value.shape for name, value in plain.state_dict().items()}
+    assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("value", [0, -3, 10.0, "10", True, np.bool_(True), float("nan"), (10,), torch.tensor(10)])
+@pytest.mark.parametrize("option", ["num_classes", "in_channels"])
+def test_what_is_no_positive_integer_is_refused(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be a positive integer, got ") as error:
+        lw.create_model("mobilenet_v2", **{option: value})
+    assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"width": True}, "width must be a positive number such as 0.5 or 1.0, got True"),
+    ({"width": float("nan")}, "width must be a positive number .* got nan"),
+    ({"width": "1.0"}, "width must be a positive number .* got '1.0'"),
+    ({"width": None}, "width must be a positive number .* got None"),
+    ({"width": 1e-9}, "width multiplies .* from 0.01 to 16, got 1e-09"),
+    ({"width": 1e6}, "width multiplies .* the weights by its square: it must be from 0.01 to 16, got 1000000.0"),
+    ({"num_classes": 10**9}, "num_classes must be at most 1,000,000, got 1000000000"),
+    ({"in_channels": 10**9}, "in_channels must be at most 10,000, got 1000000000")])
+def test_what_is_too_large_or_small_is_refused_before_it_takes_memory(options, words):
+    with pytest.raises(ValueError, match=words):
+        lw.create_model("ghostnet", **options)
+
+
+FLAGS = [(name, option.name) for name in lw.list_models()
+         for option in signature(registry.factory(name)).parameters.values() if isinstance(option.default, bool)]
+
+
+@pytest.mark.parametrize(("name", "flag"), FLAGS)
+@pytest.mark.parametrize("value", ["no", "", 0, 1, None, 1.0, [True]])
+def test_a_flag_is_true_or_false(name, flag, value):
+    with torch.device("meta"), pytest.raises(ValueError, match=f"{flag} must be True or False, got ") as error:
+        lw.create_model(name, **{flag: value})
+    assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "option", "values"), [
+    ("condensenet", "groups", [True, 2.0, "2", None]), ("shufflenet_v1", "groups", [True, 2.0, "2", None]),
+    ("mobilenet_v2_sa", "groups", [True, 2.0, "2", None]), ("levit_128s", "image_size", [True, 10**9]),
+    ("mobilenet_v2_triplet", "kernel_size", [True, 3.0, "3", None, 10**9 + 1]),
+    ("espnet_c", "p", [True, 2.0, "2", None, 10**9]), ("espnet_v1", "q", [True, 10**9]),
+    ("convnext_tiny", "drop_rate", [True, "0", None]), ("inception_resnet_v2", "scale", [True, "0.1"]),
+    ("shufflenet_v2_oneshot", "architecture", [3, None, [1] * 20, [(0, "1")] * 20])])
+def test_an_option_of_another_kind_is_named(name, option, values):
+    for value in values:
+        with torch.device("meta"), pytest.raises(ValueError, match=f"{option}|a choice"):
+            lw.create_model(name, **{option: value})
 
 
 def test_a_name_is_registered_once():

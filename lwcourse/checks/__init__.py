@@ -10,16 +10,17 @@ import re
 import sys
 import sysconfig
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
 from lwcourse.by_chapter import chapter_modules
+from lwcourse.checks.quiet import stderr_to_stdout
 
 DIFFICULTIES = ("easy", "medium", "hard")
 
@@ -108,25 +109,30 @@ def find(exercise_id: str) -> Exercise:
         if one.id == exercise_id:
             return one
     known = [one.id for one in exercises()]
-    padded = f"0{exercise_id}"  # "2.1" is the likeliest slip
-    close = [padded] if padded in known else get_close_matches(exercise_id, known, n=3, cutoff=0.6)
+    close = _meant(exercise_id, known)
     advice = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known)}"
     raise ValueError(f"there is no exercise {exercise_id!r}; {advice}")
+
+
+def _meant(exercise_id: str, known: list[str]) -> list[str]:
+    """The exercise of "2.1", those of "2" or "02.77", or else what is spelt alike."""
+    if numbers := re.fullmatch(r"\s*(\d+)(?:\.(\d*))?\s*", exercise_id):
+        chapter, number = f"{int(numbers[1]):02}", f"{int(numbers[2] or 0)}"
+        if f"{chapter}.{number}" in known:
+            return [f"{chapter}.{number}"]
+        return [one for one in known if one.startswith(f"{chapter}.")]
+    return get_close_matches(exercise_id, known, n=3, cutoff=0.6)
 
 
 def check(exercise_id: str, answer: Any) -> None:
     """Print that the answer to an exercise is right, or raise CheckFailed with the reason and a hint.
 
-    torch's random state and the learner's models are left as they were. Raises ValueError for an unknown id.
+    torch's random state and the learner's models are left as they were, and nothing is written to stderr.
+    Raises ValueError for an unknown id.
     """
     asked = find(exercise_id)
     try:
-        if _is_stub(answer):
-            fail("not answered yet", "replace the placeholder, and run its cell before this one")
-        _refuse_wrong_type(answer, asked.expects)
-        # Warnings are held back because nbgrader gives no points to a cell that writes to stderr.
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), stderr_to_stdout():
             torch.manual_seed(0)
             note = _run(asked, answer)
     except CheckFailed as refused:
@@ -138,17 +144,27 @@ def check(exercise_id: str, answer: Any) -> None:
 def _run(asked: Exercise, answer: Any) -> str | None:
     """Run a check, turning what the learner's code raises into CheckFailed with its place in that code."""
     try:
+        if _is_stub(answer):
+            fail("not answered yet", "replace the placeholder, and run its cell before this one")
+        _refuse_wrong_type(answer, asked.expects)
         return asked.check(answer)
-    except CheckFailed:
+    except (CheckFailed, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit, too, which would end the notebook or be passed over without a word
         # nbgrader's stub is a bare `raise NotImplementedError()`; torch's own has a message.
         if isinstance(error, NotImplementedError) and not error.args:
             raise CheckFailed("not answered yet", "replace every `raise NotImplementedError()`") from error
         what = f"{type(error).__name__}: {error}".strip().removesuffix(":")
         place = _place_in_learners_code(error)
-        reason = f"your code raised {what}\n  {place}" if place else f"the check could not use your answer: {what}"
-        raise CheckFailed(reason) from error
+        if isinstance(error, SystemExit):
+            raise CheckFailed(f"your code ends the program instead of giving a result: {what}"
+                              + (f"\n  {place}" if place else ""), "take out exit() or sys.exit()") from error
+        if place:
+            raise CheckFailed(f"your code raised {what}\n  {place}") from error
+        if built_by := _borrowed_constructor(answer):
+            raise CheckFailed(f"{answer.__name__} is built by {built_by}, which does not take what this exercise gives "
+                              "to it", "hand in a class of your own, with its own __init__") from error
+        raise CheckFailed(f"the check could not use your answer: {what}") from error
 
 
 def _is_stub(answer: Any) -> bool:
@@ -169,7 +185,15 @@ def _refuse_wrong_type(answer: Any, expects: Any) -> None:
     fail(f"this exercise expects {wanted}, got {got}")
 
 
-def _place_in_learners_code(error: Exception) -> str:
+def _borrowed_constructor(answer: Any) -> str:
+    """PyTorch's constructor that builds a class, in words, or "": nn.Linear takes a stride for its `device`."""
+    if not isinstance(answer, type) or not getattr(answer.__init__, "__module__", "").startswith("torch."):
+        return ""
+    name = answer.__init__.__qualname__.removesuffix(".__init__")
+    return f"PyTorch's {name}({', '.join(list(signature(answer.__init__).parameters)[1:])})"
+
+
+def _place_in_learners_code(error: BaseException) -> str:
     """The innermost line that is neither the course's, a library's nor Python's own, or ""."""
     not_learners = (f"{Path(__file__).parents[1]}{os.sep}", sysconfig.get_path("stdlib"), "<frozen", "<eval")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

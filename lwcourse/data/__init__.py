@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from lwcourse.data.base import IGNORE_INDEX, Data, DataCorrupt, DataNotFound, data_root
+from lwcourse.data.base import IGNORE_INDEX, Data, DataCorrupt, DataNotFound, data_root, on_cpu
 from lwcourse.data.classification import Photos, cifar10, cifar100, digits, imagenet, photo_digits, photos
 from lwcourse.data.segmentation import camvid, cityscapes, oxford_pets, scenes, voc_segmentation
 
@@ -19,6 +19,7 @@ LOADERS: dict[str, Callable[..., Data | Photos]] = {
                                            voc_segmentation, oxford_pets, camvid, cityscapes)}
 
 
+@on_cpu
 def load_data(name: str, **options: Any) -> Data | Photos:
     """Load a data set by name; `options` are those of the function that loads it.
 
@@ -35,6 +36,9 @@ def load_data(name: str, **options: Any) -> Data | Photos:
 
     `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
     ~/.cache/lwcourse (with "/imagenet" for ImageNet).
+    Photographs are turned upright, as their EXIF orientation says; greys of 16 bits become 8; hidden files and folders
+    (names that begin with a dot, __MACOSX, Thumbs.db and the like) are passed over.
+    Tensors are on the CPU, whatever torch.set_default_device says.
     Raises ValueError for an unknown name (close matches are offered) or a bad option, TypeError for an
     option that the data set does not have, DataNotFound (a FileNotFoundError) when files are missing and
     DataCorrupt (an OSError) when one is damaged.

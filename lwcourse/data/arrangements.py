@@ -2,17 +2,20 @@
 
 The canvas closes on itself, as a torus does: what leaves it on the right comes in on the left.
 """
+from numbers import Integral
+
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lwcourse.data.base import Data, check_whole
+from lwcourse.data.base import Data, check_memory, check_whole, on_cpu
 from lwcourse.data.classification import _split_digits
 
 DIGIT = 8
 GAPS = (14, 16, 18)  # pixels from one digit to the other: at least 6 empty ones between them, either way round
 
 
+@on_cpu
 def digit_pairs(*, train: int = 400, test: int = 400, image_size: int = 32, seed: int = 0) -> Data:
     """Two digits on a canvas, in even rows and columns: is one beside the other, or above it?
 
@@ -31,6 +34,7 @@ def digit_pairs(*, train: int = 400, test: int = 400, image_size: int = 32, seed
     return _data("digit_pairs", parts, ("side by side", "one above the other"))
 
 
+@on_cpu
 def digit_sides(*, train: int = 400, test: int = 400, image_size: int = 32, seed: int = 0) -> Data:
     """One digit in an even row and column: is it in the left half of the canvas, or in the right one?"""
     generator, splits = _start(train, test, image_size, seed)
@@ -46,12 +50,13 @@ def digit_sides(*, train: int = 400, test: int = 400, image_size: int = 32, seed
 
 
 def _start(train: int, test: int, image_size: int, seed: int) -> tuple[torch.Generator, list[tuple[Tensor, int]]]:
-    for name, value in (("train", train), ("test", test)):
-        check_whole(name, value, 2)
-    if image_size % 4 or not 32 <= image_size <= 128:
+    counts = check_whole("train", train, 2), check_whole("test", test, 2)
+    if isinstance(image_size, bool) or not isinstance(image_size, Integral) or (
+            image_size % 4 or not 32 <= image_size <= 128):
         raise ValueError(f"image_size must be a multiple of 4 from 32 to 128, got {image_size!r}")
+    check_memory(f"{sum(counts):,} canvases of {image_size} x {image_size}", sum(counts), 4 * int(image_size)**2)
     digits = [images for images, _ in _split_digits(seed)]
-    return torch.Generator().manual_seed(seed), list(zip(digits, (train, test), strict=True))
+    return torch.Generator().manual_seed(int(seed)), list(zip(digits, counts, strict=True))
 
 
 def _draw(digits: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from http.client import HTTPException
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -19,13 +20,15 @@ from lwcourse.data.base import (
     DataCorrupt,
     DataNotFound,
     check_image_size,
+    check_memory,
     check_whole,
     data_root,
-    open_image,
+    no_empty_folder,
     to_tensor,
 )
+from lwcourse.layers.validate import check_flag
 
-TEST_DIGITS = 360  # of 1,797: one in five
+DIGITS, TEST_DIGITS = 1797, 360  # all of scikit-learn's, and one in five of them
 CUTS = (("china", 210), ("flower", 305))  # the column through the middle of each photograph's subject
 CIFAR_NORM = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))  # mean, std of CIFAR-10's training pixels
 
@@ -42,13 +45,13 @@ def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data
     `in_channels` is 1 or 3 (grey, repeated). `seed` draws the split, which is stratified by class.
     Values are normalised with the mean and standard deviation of the training pixels.
     """
-    check_image_size(image_size, 8, 512)
-    if in_channels not in (1, 3):
+    image_size = check_image_size(image_size, 8, 512)
+    if isinstance(in_channels, bool) or not isinstance(in_channels, Integral) or in_channels not in (1, 3):
         raise ValueError(f"in_channels must be 1 or 3, got {in_channels!r}")
     splits = []
     for images, labels in _split_digits(seed):
         images = F.interpolate(images, (image_size, image_size), mode="bilinear")
-        splits.append((images.repeat(1, in_channels, 1, 1), labels))
+        splits.append((images.repeat(1, int(in_channels), 1, 1), labels))
     return _in_memory("digits", *splits)
 
 
@@ -57,7 +60,7 @@ def photos(*, image_size: int | None = None) -> Photos:
     from torchvision.transforms.v2 import functional as transforms
 
     if image_size is not None:
-        check_image_size(image_size, 8, 1024)
+        image_size = check_image_size(image_size, 8, 1024)
     images = _photographs()
     if image_size is None:
         return Photos(*images.clone())
@@ -74,9 +77,9 @@ def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Dat
     the photographs are cut in two as well: training crops lie right of each cut, test crops left of it.
     `seed` draws everything. Values are normalised with the mean and standard deviation of the training pixels.
     """
-    check_image_size(image_size, 16, 128)
-    check_whole("copies", copies, 1)
-    check_whole("seed", seed, 0, 2**32 - 1)
+    image_size, copies = check_image_size(image_size, 16, 128), check_whole("copies", copies, 1)
+    seed = check_whole("seed", seed, 0, 2**32 - 1)
+    check_memory(f"photo_digits with copies={copies}", DIGITS * copies, 4 * 3 * image_size**2)
     generator = torch.Generator().manual_seed(seed)
     width = _photographs().shape[-1]
     right = [(cut, width) for _, cut in CUTS]
@@ -111,13 +114,16 @@ def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, au
     """ImageNet-1k, or any tree of the same form: root/train/<class>/*.JPEG and root/val/<class>/*.JPEG.
 
     Test images are resized to 256/224 of `image_size` and cropped at the centre; training images are
-    random crops, mirrored half of the time, unless `augment` is off. Nothing is downloaded.
+    random crops, mirrored half of the time, unless `augment` is off. Nothing is downloaded. Hidden files and
+    folders, such as .ipynb_checkpoints and __MACOSX, are passed over.
     """
-    from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    check_image_size(image_size, 8, 1024)
-    root = Path(root).expanduser() if root is not None else data_root() / "imagenet"
+    from lwcourse.data.folders import class_folders
+
+    image_size = check_image_size(image_size, 8, 1024)
+    check_flag("augment", augment)
+    root = data_root(root, "imagenet")
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
             raise DataNotFound(
@@ -127,13 +133,8 @@ def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, au
     centre = [v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size)]
     random = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
     mean, std = IMAGENET_NORM
-    sets = []
-    for folder, geometry in ((root / "train", random if augment else centre), (root / "val", centre)):
-        try:
-            sets.append(ImageFolder(folder, to_tensor(geometry, mean, std), loader=open_image))
-        except FileNotFoundError as error:  # no class at all, or an empty one, which the message names
-            raise DataNotFound(f"{folder}: {error}") from error
-    train, test = sets
+    train, test = (class_folders(folder, to_tensor(geometry, mean, std)) for folder, geometry in (
+        (root / "train", random if augment else centre), (root / "val", centre)))
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise DataCorrupt(f"{root}/train has {len(train.classes)} classes and {root}/val has {len(test.classes)}; "
@@ -153,7 +154,7 @@ def _photographs() -> Tensor:
 
 def _split_digits(seed: int) -> list[tuple[Tensor, Tensor]]:
     """Train and test digits: images (N, 1, 8, 8) in [0, 1] and labels (N,)."""
-    check_whole("seed", seed, 0, 2**32 - 1)
+    seed = check_whole("seed", seed, 0, 2**32 - 1)
     _need_sklearn()
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -206,7 +207,9 @@ def _cifar(name: str, source: type, image_size: int, root: str | os.PathLike | N
            download: bool) -> Data:
     from torchvision.transforms import v2
 
-    check_image_size(image_size, 8, 512)
+    image_size = check_image_size(image_size, 8, 512)
+    check_flag("augment", augment)
+    check_flag("download", download)
     root = data_root(root)
     _provide_cifar(source, root, download)
     resize = [v2.Resize(image_size)] if image_size != 32 else []
@@ -232,8 +235,7 @@ def _provide_cifar(source: type, root: Path, download: bool) -> None:
         _unpack_cifar(source, archive, root)
         return
     if download:
-        root.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=root, prefix=".download-") as scratch:
+        with no_empty_folder(root), TemporaryDirectory(dir=root, prefix=".download-") as scratch:
             try:
                 download_url(source.url, scratch, source.filename, source.tgz_md5)
             except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the wrong checksum

@@ -28,11 +28,12 @@ from lwcourse.layers.squeeze_excitation import SqueezeExcitation
 from lwcourse.layers.stochastic_depth import StochasticDepth
 from lwcourse.layers.training_output import TrainingOutput
 from lwcourse.layers.triplet_attention import TripletAttention
-from lwcourse.layers.validate import check_images, check_options
+from lwcourse.layers.validate import check_flag, check_images, check_integer, check_options, check_rate
 
 __all__ = ["AdderConv2d", "AuxiliaryPool", "BNPReLU", "Branches", "ChannelShuffle", "ConvBNAct", "ConvBNPReLU",
            "CoordinateAttention", "DilatedPyramid", "EfficientChannelAttention", "GhostModule", "InceptionConv",
            "LayerNorm2d", "LearnedGroupConv", "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift",
            "ShuffleAttention", "SlimShuffleUnit", "SplitAttention", "SqueezeExcitation", "StochasticDepth",
-           "TrainingOutput", "TripletAttention", "adaptive_average_pool", "adaptive_kernel_size", "check_images",
-           "check_options", "initialise", "initialise_fan_in", "make_divisible", "recalibrate", "tower"]
+           "TrainingOutput", "TripletAttention", "adaptive_average_pool", "adaptive_kernel_size", "check_flag",
+           "check_images", "check_integer", "check_options", "check_rate", "initialise", "initialise_fan_in",
+           "make_divisible", "recalibrate", "tower"]

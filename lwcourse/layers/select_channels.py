@@ -16,10 +16,12 @@ class SelectChannels(nn.Module):
 
     def __init__(self, index: Sequence[int] | Tensor):
         super().__init__()
-        index = torch.as_tensor(index, dtype=torch.long).clone()
-        if index.dim() != 1 or not len(index) or index.min() < 0:
-            raise ValueError(f"index must be a list of channels, counted from 0, got {index.tolist()}")
-        self.register_buffer("index", index)
+        given = index if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
+        looked_at = given.device.type != "meta"  # where a tensor has a shape and no numbers
+        if given.dim() != 1 or not len(given) or (looked_at and given.min() < 0):
+            raise ValueError("index must be a list of channels, counted from 0, got "
+                             f"{given.tolist() if looked_at else given}")
+        self.register_buffer("index", torch.as_tensor(index, dtype=torch.long).clone())
 
     def extra_repr(self) -> str:
         return f"{len(self.index)} channels"

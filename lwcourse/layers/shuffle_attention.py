@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.layers.channel_shuffle import ChannelShuffle
+from lwcourse.layers.validate import check_integer
 
 
 class ShuffleAttention(nn.Module):
@@ -17,7 +18,8 @@ class ShuffleAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int = 64):
         super().__init__()
-        if channels < 1 or groups < 1 or channels % (2 * groups):
+        check_integer("groups", groups)
+        if channels < 1 or channels % (2 * groups):
             raise ValueError(f"channels must be a multiple of twice the groups, got {channels} channels "
                              f"and {groups} groups")
         self.groups = groups

@@ -1,6 +1,8 @@
 """Stochastic depth: Huang et al., ECCV 2016, https://arxiv.org/abs/1603.09382."""
 from torch import Tensor, nn
 
+from lwcourse.layers.validate import check_rate
+
 
 class StochasticDepth(nn.Module):
     """In training, drop a residual branch for each image with probability `rate`, and scale it up where it is kept.
@@ -11,8 +13,7 @@ class StochasticDepth(nn.Module):
 
     def __init__(self, rate: float):
         super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"the rate of stochastic depth must be at least 0 and below 1, got {rate}")
+        check_rate("the rate of stochastic depth", rate)
         self.rate = rate
 
     def extra_repr(self) -> str:

@@ -3,6 +3,9 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.layers.conv_bn_act import ConvBNAct
+from lwcourse.layers.validate import check_integer
+
+LARGEST_KERNEL = 255
 
 
 def _z_pool(x: Tensor, dim: int) -> Tensor:
@@ -25,7 +28,8 @@ class TripletAttention(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        check_integer("kernel_size", kernel_size, most=LARGEST_KERNEL)
+        if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that the gate is as large as its map; got {kernel_size}")
         self.channel_width = ConvBNAct(2, 1, kernel_size, act=None, momentum=0.01)
         self.height_channel = ConvBNAct(2, 1, kernel_size, act=None, momentum=0.01)

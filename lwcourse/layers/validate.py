@@ -1,15 +1,47 @@
 """Errors that name what is wrong with an argument or an image, before a kernel fails on it."""
+from numbers import Integral, Real
+
 import torch.fx
 from torch import Tensor, nn
 
+LEAST_WIDTH, MOST_WIDTH = 0.01, 16  # published networks have 0.1 to 12; 16 times as wide is 256 times as large
+MOST_CLASSES, MOST_CHANNELS = 10**6, 10**4  # of images; beyond them the first or last layer alone takes gigabytes
+
 
 def check_options(num_classes: int, in_channels: int, width: float = 1.0) -> None:
-    """Raise ValueError unless classes and channels are positive integers and `width` is a positive number."""
-    for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    if not isinstance(width, int | float) or not 0 < width < float("inf"):
+    """Raise ValueError unless classes and channels are positive integers and `width` is a positive number.
+
+    NumPy's numbers count as such, truth values do not. What is too large to be meant is refused too, before it takes
+    all memory: more than 1,000,000 classes, 10,000 channels, or a width that is not from 0.01 to 16.
+    """
+    check_integer("num_classes", num_classes, most=MOST_CLASSES)
+    check_integer("in_channels", in_channels, most=MOST_CHANNELS)
+    if isinstance(width, bool) or not isinstance(width, Real) or not 0 < width < float("inf"):
         raise ValueError(f"width must be a positive number such as 0.5 or 1.0, got {width!r}")
+    if not LEAST_WIDTH <= width <= MOST_WIDTH:
+        raise ValueError(f"width multiplies the channels of every layer, and so the weights by its square: it must be "
+                         f"from {LEAST_WIDTH} to {MOST_WIDTH}, got {width!r}")
+
+
+def check_integer(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
+    """Raise ValueError unless `value` is an integer, also one of NumPy's, from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        allowed = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most:,}, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is True or False: "no" and 0.0 would be taken for one of them otherwise."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_rate(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a number from 0 to below 1, a share of what is dropped."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
 
 
 def check_images(network: nn.Module, x: Tensor, smallest: int, *, pooled_norm: bool = False,

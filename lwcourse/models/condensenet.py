@@ -20,7 +20,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lwcourse.layers import ChannelShuffle, LearnedGroupConv, SelectChannels, check_images, check_options
+from lwcourse.layers import (
+    ChannelShuffle,
+    LearnedGroupConv,
+    SelectChannels,
+    check_flag,
+    check_images,
+    check_integer,
+    check_options,
+)
 from lwcourse.registry import ModelCard, Variant, register
 
 
@@ -112,12 +120,16 @@ class CondenseNet(nn.Module):
         super().__init__()
         check_options(num_classes, in_channels)
         largest = gcd(*(stage.growth for stage in stages))
-        if not isinstance(groups, int) or groups < 1 or largest % groups:
+        check_integer("groups", groups)
+        if largest % groups:
             raise ValueError(f"groups must be a positive integer that divides {largest}, and so every growth; "
                              f"got {groups!r}")
-        if training_steps is not None and not (learned and isinstance(training_steps, int) and training_steps > 1):
-            raise ValueError("training_steps must be an integer of at least 2, and goes with learned=True; "
-                             f"got {training_steps!r} with learned={learned}")
+        check_flag("learned", learned)
+        if training_steps is not None:
+            check_integer("training_steps", training_steps)
+            if not learned or training_steps < 2:
+                raise ValueError("training_steps must be an integer of at least 2, and goes with learned=True; "
+                                 f"got {training_steps!r} with learned={learned}")
         self.in_channels = in_channels
         self.learned = learned
         self.training_steps = training_steps

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lwcourse.layers import LayerNorm2d, StochasticDepth, check_images, check_options
+from lwcourse.layers import LayerNorm2d, StochasticDepth, check_images, check_options, check_rate
 from lwcourse.registry import ModelCard, register
 
 EPS = 1e-6  # of every LayerNorm
@@ -68,8 +68,7 @@ class ConvNeXt(nn.Module):
     def __init__(self, column: int, num_classes: int = 1000, in_channels: int = 3, *, drop_rate: float):
         super().__init__()
         check_options(num_classes, in_channels)
-        if not 0 <= drop_rate < 1:
-            raise ValueError(f"drop_rate must be at least 0 and below 1, got {drop_rate}")
+        check_rate("drop_rate", drop_rate)
         self.in_channels = in_channels
         channels = STAGES[0].channels[column]
         self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 4, stride=4), LayerNorm2d(channels, eps=EPS))

@@ -20,6 +20,7 @@ from lwcourse.layers import (
     Branches,
     ConvBNAct,
     TrainingOutput,
+    check_flag,
     check_images,
     check_options,
     initialise,
@@ -96,6 +97,7 @@ class GoogLeNet(nn.Module):
     def __init__(self, num_classes: int = 1000, in_channels: int = 3, *, auxiliary: bool = True, dropout: float = 0.4):
         super().__init__()
         check_options(num_classes, in_channels)
+        check_flag("auxiliary", auxiliary)
         self.in_channels = in_channels
         self.stem = nn.Sequential(
             ConvBNAct(in_channels, 64, 7, stride=2, eps=1e-3), halve(),

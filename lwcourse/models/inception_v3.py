@@ -19,6 +19,7 @@ from lwcourse.layers import (
     AuxiliaryPool,
     Branches,
     TrainingOutput,
+    check_flag,
     check_images,
     check_options,
     initialise,
@@ -151,6 +152,7 @@ class InceptionV3(nn.Module):
     def __init__(self, num_classes: int = 1000, in_channels: int = 3, *, auxiliary: bool = True, dropout: float = 0.2):
         super().__init__()
         check_options(num_classes, in_channels)
+        check_flag("auxiliary", auxiliary)
         self.in_channels = in_channels
         self.stem = nn.Sequential(  # 299 -> 149 -> 147 -> 147 -> 73 -> 73 -> 71 -> 35
             *tower(in_channels, (32, 3), stride=2, padding=0),

@@ -123,7 +123,7 @@ class ResidualInception(nn.Module):
 
     def __init__(self, branches: Branches, hidden: int, channels: int, scale: float, act: bool = True):
         super().__init__()
-        if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
             raise ValueError(f"scale must be a positive number such as 0.17 or 1.0, got {scale!r}")
         self.scale = scale
         self.branches = branches

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from lwcourse.layers import ConvBNAct, StochasticDepth, TrainingOutput, check_images, check_options
+from lwcourse.layers import ConvBNAct, StochasticDepth, TrainingOutput, check_images, check_integer, check_options
 from lwcourse.registry import ModelCard, register
 
 LEVIT_128S, LEVIT_128, LEVIT_192, LEVIT_256, LEVIT_384 = range(5)  # columns of Table 2
 KEY = (16, 16, 32, 32, 32)        # D, channels of a key or a query, for each column
+LARGEST = 1024  # side of an image in pixels: the distances of all its positions take 64 MiB a block
 DROP_RATE = (0, 0, 0, 0, 0.1)     # p, stochastic depth
 
 
@@ -193,8 +194,7 @@ class LeViT(nn.Module):
     def __init__(self, column: int, num_classes: int = 1000, in_channels: int = 3, *, image_size: int = 224):
         super().__init__()
         check_options(num_classes, in_channels)
-        if not isinstance(image_size, int) or image_size < 32:
-            raise ValueError(f"image_size must be an integer of at least 32 (pixels), got {image_size!r}")
+        check_integer("image_size", image_size, least=32, most=LARGEST)
         self.in_channels, self.image_size = in_channels, image_size
         channels = ROWS[0].channels[column]
         widths = [in_channels, channels // 8, channels // 4, channels // 2, channels]

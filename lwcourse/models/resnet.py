@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from lwcourse.layers import ConvBNAct, check_images, check_options, initialise, make_divisible
+from lwcourse.layers import ConvBNAct, check_flag, check_images, check_options, initialise, make_divisible
 from lwcourse.registry import ModelCard, register
 
 
@@ -106,6 +106,7 @@ class Bottleneck(Residual):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *,
                  conv: Callable[..., nn.Module] = ConvBNAct, stride_in_3x3: bool = True, **options):
+        check_flag("stride_in_3x3", stride_in_3x3)
         hidden = out_channels // 4
         first, second = (1, stride) if stride_in_3x3 else (stride, 1)
         super().__init__(in_channels, out_channels, stride, nn.Sequential(

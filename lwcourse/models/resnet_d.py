@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import nn
 
-from lwcourse.layers import ConvBNAct
+from lwcourse.layers import ConvBNAct, check_flag
 from lwcourse.models.resnet import BasicBlock, Bottleneck, ResNet, plain_stem, projection
 from lwcourse.registry import ModelCard, Variant, register
 
@@ -45,8 +45,10 @@ def pooled_projection(in_channels: int, out_channels: int, stride: int) -> nn.Mo
 
 
 def _resnet_d(depth: int, num_classes: int, in_channels: int, width: float, deep_stem: bool, pooled_shortcut: bool,
-              stride_in_3x3: bool | None = None) -> ResNet:
-    block = BasicBlock if stride_in_3x3 is None else partial(Bottleneck, stride_in_3x3=stride_in_3x3)
+              stride_in_3x3: bool = True) -> ResNet:
+    check_flag("deep_stem", deep_stem)
+    check_flag("pooled_shortcut", pooled_shortcut)
+    block = partial(Bottleneck, stride_in_3x3=stride_in_3x3) if depth >= 50 else BasicBlock
     return ResNet(depth, num_classes, in_channels, width=width,
                   block=partial(block, shortcut=pooled_projection if pooled_shortcut else projection),
                   stem=three_conv_stem if deep_stem else plain_stem)

@@ -18,6 +18,7 @@ from lwcourse.layers import (
     ChannelShuffle,
     ConvBNAct,
     ReleasedShuffleUnit,
+    check_flag,
     check_images,
     check_options,
     initialise_fan_in,
@@ -137,6 +138,7 @@ class ShuffleNetV2(nn.Module):
 def shufflenet_v2(num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0,
                   released: bool = False) -> ShuffleNetV2:
     """ShuffleNet V2, untrained; `released` builds the network of the official code rather than the paper's."""
+    check_flag("released", released)
     if released:
         return ShuffleNetV2(num_classes, in_channels, width=width, block=ReleasedShuffleUnit, bias=False)
     return ShuffleNetV2(num_classes, in_channels, width=width)

@@ -10,6 +10,7 @@ Differs: the searched network, its blocks and the absence of a bias are the offi
 """
 import random
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -69,10 +70,12 @@ def hidden_channels(out_channels: int, scale: float) -> int:
 
 def check_architecture(architecture: Sequence[tuple[int, float]], count: int) -> Architecture:
     """As a tuple of choices. Raises ValueError unless it has `count`, each a kind that exists and a positive scale."""
+    if not isinstance(architecture, Sequence) or not all(isinstance(c, Sequence) and len(c) == 2 for c in architecture):
+        raise ValueError(f"an architecture is a sequence of (kind, scale), one a block, got {architecture!r}")
     if len(architecture) != count:
         raise ValueError(f"the architecture must have {count} choices, one a block, got {len(architecture)}")
     for kind, scale in architecture:
-        if kind not in range(len(KINDS)) or not 0 < scale < float("inf"):
+        if kind not in range(len(KINDS)) or not isinstance(scale, Real) or not 0 < scale < float("inf"):
             raise ValueError(f"a choice is a kind from 0 to {len(KINDS) - 1} and a positive scale, got {kind}, {scale}")
     return tuple(Choice(*choice) for choice in architecture)
 

@@ -1,6 +1,9 @@
+import logging
+import os
 import random
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -127,6 +130,43 @@ def test_interrupt_passes(register):
         lw.check("00.9", 1)
 
 
+class Odd(BaseException):
+    """What nobody catches."""
+
+
+@pytest.mark.parametrize(("raise_it", "words"), [
+    (lambda: sys.exit(3), r"your code ends the program instead of giving a result: SystemExit: 3\n  at line .*exit"),
+    (lambda: sys.exit(0), "your code ends the program .* SystemExit: 0(?s:.*)Hint: take out exit"),
+    (exit, "your code ends the program"), (lambda: next(iter(())), "your code raised StopIteration"),
+    (lambda: (_ for _ in ()).throw(Odd("hm")), "your code raised Odd: hm")])
+def test_what_ends_a_program_is_refused(raise_it, words):
+    def conv_macs(in_channels, out_channels, kernel, height, width, groups=1):
+        return raise_it()
+
+    with pytest.raises(CheckFailed, match=f"00.1 not yet: {words}"):
+        lw.check("00.1", conv_macs)
+
+
+def test_an_answer_that_fails_when_it_is_looked_at(register):
+    class Answers(dict):
+        def values(self):
+            raise SystemExit
+
+    register(lambda answer: None)
+    with pytest.raises(CheckFailed, match="your code ends the program"):
+        lw.check("00.9", Answers(a=1))
+
+
+@pytest.mark.parametrize("exercise_id", ["02.1", "04.1", "01.5", "06.1"])
+@pytest.mark.parametrize("answer", [nn.Linear, type("Mine", (nn.Linear,), {})])
+def test_a_class_that_is_built_as_pytorchs_is_told_so(exercise_id, answer):
+    """A stride that goes to `device` must not speak of NVIDIA's drivers."""
+    with pytest.raises(CheckFailed) as refused:
+        lw.check(exercise_id, answer)
+    assert f"{answer.__name__} is built by PyTorch's Linear(in_features, out_features, bias" in str(refused.value)
+    assert "class of your own" in str(refused.value) and "NVIDIA" not in str(refused.value)
+
+
 def test_checking_leaves_lw_compare_a_function():
     """The package lwcourse.compare must not take the name of the function when a check imports it first."""
     program = "import lwcourse as lw\nlw.checks.exercises()\nassert callable(lw.compare), lw.compare"
@@ -162,7 +202,9 @@ def test_right_type_passes(register, expects, answer):
 
 @pytest.mark.parametrize("unknown, words", [
     ("0.1", "there is no exercise '0.1'; did you mean '00.1'\\?"), ("00.77", r"did you mean '\d\d\.\d"),
-    ("zz", "there are 00.1")])
+    ("zz", "there are 00.1"), ("01", r"did you mean '01.1' or '01.2' or '01.3' or '01.4' or '01.5'\?"),
+    ("2", "did you mean '02.1' or '02.2'"), ("02.", "did you mean '02.1' or"), ("02.99", "did you mean '02.1' or"),
+    (" 2.1 ", r"did you mean '02.1'\?"), ("99", "there are 00.1"), ("", "there are 00.1")])
 def test_unknown_id_names_others(unknown, words):
     with pytest.raises(ValueError, match=words):
         lw.check(unknown, 1)
@@ -206,11 +248,73 @@ def test_random_state_is_restored_and_draws_repeat(register):
 
 
 def test_warnings_do_not_reach_stderr(register, recwarn):
-    import warnings
-
     register(lambda answer: warnings.warn("noise", stacklevel=1))
     lw.check("00.9", 1)
     assert not recwarn.list
+
+
+NOISE = """
+import logging, os, subprocess, sys, warnings
+from tqdm import tqdm
+import lwcourse as lw
+
+held = sys.stderr
+
+def conv_macs(in_channels, out_channels, kernel, height, width, groups=1):
+    print("printed", file=sys.stderr)
+    print("held", file=held)
+    print("first", file=sys.__stderr__)
+    logging.getLogger("a learner's").error("logged")
+    for _ in tqdm(range(2), desc="a bar"):
+        pass
+    warnings.simplefilter("always")
+    warnings.warn("warned")
+    os.write(2, b"as a library in C")
+    subprocess.run([sys.executable, "-S", "-c", "import sys; sys.stderr.write('another program')"], check=True)
+    return in_channels // groups * out_channels * kernel**2 * height * width
+
+lw.check("00.1", conv_macs)
+print("after", file=sys.stderr, flush=True)
+os.write(2, b"wards")
+"""
+
+
+def test_nothing_reaches_stderr_while_a_check_runs():
+    """nbgrader gives no points to a cell that writes there; the words go to stdout."""
+    done = subprocess.run([sys.executable, "-c", NOISE], check=True, capture_output=True, text=True)
+    assert done.stderr.split() == ["after", "wards"]
+    words = ("printed", "held", "first", "logged", "a bar", "warned", "as a library in C", "another program",
+             "00.1 correct")
+    assert not [word for word in words if word not in done.stdout]
+
+
+def test_who_holds_stderr_already_is_quiet_too(register, capsys):
+    held, handler = sys.stderr, logging.StreamHandler()
+    logger = logging.getLogger("with a handler")
+    logger.addHandler(handler)
+    logger.propagate = False
+
+    def noise(answer):
+        print("held", file=held)
+        logger.error("handled")
+        fail("it is wrong")
+    register(noise)
+    with pytest.raises(CheckFailed, match="it is wrong"):
+        lw.check("00.9", 1)
+    assert capsys.readouterr() == ("held\nhandled\n", "")
+    print("after", file=held)
+    assert capsys.readouterr() == ("", "after\n") and sys.stderr is held
+
+
+@pytest.mark.parametrize("stream", [None, object()])
+def test_a_process_without_stderr_can_check(stream, register, monkeypatch, capsys):
+    def closed(*descriptors):
+        raise OSError("Bad file descriptor")
+    register(lambda answer: None)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(os, "dup", closed)
+    lw.check("00.9", 1)
+    assert capsys.readouterr().out == "00.9 correct: A test.\n"
 
 
 # compare_blocks

@@ -36,3 +36,20 @@ def test_bad_options():
         digit_pairs(image_size=30)
     with pytest.raises(ValueError, match="train must be"):
         digit_sides(train=0)
+    with pytest.raises(ValueError, match="train must be"):
+        digit_pairs(train=True)
+    with pytest.raises(ValueError, match="GiB"):
+        digit_sides(train=10**9)
+    with pytest.raises(ValueError, match="image_size must be a multiple of 4"):
+        digit_pairs(image_size="32")
+
+
+@pytest.mark.parametrize("make", [digit_pairs, digit_sides])
+def test_the_default_device_does_not_matter(make):
+    expected = make(train=4, test=2)
+    torch.set_default_device("meta")
+    try:
+        found = make(train=4, test=2)
+    finally:
+        torch.set_default_device(None)
+    assert torch.equal(found.train.tensors[0], expected.train.tensors[0])

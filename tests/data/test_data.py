@@ -15,10 +15,11 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from sample_pictures import STORED, photograph
 from sklearn.datasets import load_digits, load_sample_image
 from torchvision.transforms.v2 import functional as transforms
 
-from lwcourse.data import DataCorrupt, DataNotFound, load_data
+from lwcourse.data import DataCorrupt, DataNotFound, base, load_data
 from lwcourse.data import classification as data_module
 
 # ------------------------------------------------------------------------------------------------ digits
@@ -194,11 +195,58 @@ def test_a_name_is_a_string():
     ("photo_digits", {"copies": 0}, "copies must be a whole number of at least 1, got 0"),
     ("photo_digits", {"seed": 1.5}, "seed .* got 1.5"),
     ("photos", {"image_size": "64"}, "image_size .* got '64'"),
+    ("digits", {"image_size": np.bool_(True)}, "image_size .* got np.True_"),
+    ("digits", {"in_channels": 3.0}, "in_channels must be 1 or 3, got 3.0"),
+    ("digits", {"in_channels": True}, "in_channels must be 1 or 3, got True"),
+    ("digits", {"in_channels": "3"}, "in_channels must be 1 or 3, got '3'"),
+    ("photo_digits", {"copies": 10**9}, "copies=1000000000 would take .* GiB .* may have 16 GiB"),
+    ("photo_digits", {"copies": True}, "copies .* got True"),
+    ("scenes", {"train_images": 10**9}, "scenes with 1,000,000,060 images .* GiB"),
+    ("scenes", {"image_size": (True, 64)}, "the height in image_size .* got True"),
+    ("cifar10", {"augment": "yes"}, "augment must be True or False, got 'yes'"),
+    ("cifar100", {"download": 1}, "download must be True or False, got 1"),
+    ("imagenet", {"augment": None}, "augment must be True or False, got None"),
+    ("voc_segmentation", {"download": "no"}, "download must be True or False, got 'no'"),
+    ("camvid", {"image_size": "big"}, r"image_size must be \(height, width\).* got 'big'"),
+    ("cityscapes", {"augment": 0}, "augment must be True or False, got 0"),
+    ("cifar10", {"root": ""}, "root must be a folder, got ''"),
+    ("imagenet", {"root": __file__}, f"root must be a folder, got the file {__file__}"),
+    ("cityscapes", {"root": __file__}, "root must be a folder, got the file"),
     ("cifar10", {"image_size": 4}, "image_size .* got 4"),
     ("imagenet", {"image_size": -224}, "image_size .* got -224")])
 def test_bad_options_are_named(name, options, says):
     with pytest.raises(ValueError, match=says):
         load_data(name, **options)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet", "voc_segmentation", "oxford_pets", "camvid", "cityscapes"])
+@pytest.mark.parametrize("root", [3, b"folder", True, ["folder"]])
+def test_a_root_is_a_path(name, root):
+    with pytest.raises(TypeError, match="root must be a folder, as a string or a Path, got "):
+        load_data(name, root=root)
+
+
+def test_numbers_of_numpy_are_numbers():
+    data = load_data("digits", image_size=np.int64(8), in_channels=np.int32(1), seed=np.uint8(0))
+    assert data.image_shape == (1, 8, 8) and all(type(side) is int for side in data.image_shape)
+    assert torch.equal(data.train.tensors[0], load_data("digits", image_size=8, in_channels=1).train.tensors[0])
+    assert len(load_data("photo_digits", copies=np.int64(1), image_size=np.int16(16)).test) == 360
+    assert load_data("scenes", train_images=np.int64(1), test_images=1, image_size=[np.int64(16), 32]).image_shape == (
+        3, 16, 32)
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("digits", {"image_size": 8}), ("photo_digits", {"image_size": 16, "copies": 1}), ("photos", {}),
+    ("scenes", {"train_images": 1, "test_images": 1, "image_size": (16, 32)})])
+def test_sets_are_on_the_cpu_whatever_the_default_device(name, options):
+    expected = load_data(name, **options)
+    torch.set_default_device("meta")  # stands for any device that is not the CPU
+    try:
+        data = load_data(name, **options)
+    finally:
+        torch.set_default_device(None)
+    pairs = zip(data, expected, strict=True) if name == "photos" else zip(data.train[0], expected.train[0], strict=True)
+    assert all(torch.equal(found, wanted) for found, wanted in pairs)
 
 
 def test_options_of_another_data_set_are_refused():
@@ -332,6 +380,17 @@ def test_cifar_without_a_network(cifar, monkeypatch):
         cifar.load(download=True)
     for part in (cifar.source.url, str(cifar.local_archive), "Name or service not known", 'load_data("digits")'):
         assert part in str(error.value)
+    assert not cifar.root.exists()
+
+
+def test_a_download_that_fails_removes_no_folder_that_was_there(cifar, monkeypatch):
+    cifar.root.mkdir()
+    monkeypatch.setattr(cifar.source, "url", cifar.source.url + ".gone")
+    with pytest.raises(DataNotFound, match="could not download"):
+        cifar.load(download=True)
+    assert list(cifar.root.iterdir()) == []
+    with pytest.raises(DataNotFound, match="could not download"):
+        load_data("cifar10", root=cifar.root / "a" / "b", download=True)
     assert list(cifar.root.iterdir()) == []
 
 
@@ -339,7 +398,7 @@ def test_cifar_half_a_download_is_no_data_set(cifar):
     cifar.truncate(cifar.archive)
     with pytest.raises(DataNotFound, match="could not download"):
         cifar.load(download=True)
-    assert list(cifar.root.iterdir()) == []
+    assert not cifar.root.exists()
     with pytest.raises(DataNotFound, match="there is no CIFAR10"):
         cifar.load()
 
@@ -495,3 +554,138 @@ def test_imagenet_damaged_image_is_named(tree, damage):
     assert data.train[0][0].shape == (3, 32, 32)
     with pytest.raises(DataCorrupt, match="n01440764_1.JPEG cannot be read as an image"):
         data.train[1]
+
+
+def test_samples_are_drawn_on_the_cpu_whatever_the_default_device(tree):
+    torch.set_default_device("meta")
+    try:
+        data = load_data("imagenet", root=tree, image_size=32)
+        image = pickle.loads(pickle.dumps(data)).train[0][0]  # as a worker that is spawned gets it
+    finally:
+        torch.set_default_device(None)
+    assert image.device.type == "cpu" and image.shape == (3, 32, 32)
+
+
+# ------------------------------------------------------------------------------------- what cameras and computers add
+
+HIDDEN = [".DS_Store", "Thumbs.db", "desktop.ini", "._n01440764_0.JPEG", ".ipynb_checkpoints/a-checkpoint.JPEG",
+          "__MACOSX/._a.JPEG", "@eaDir/a.JPEG", ".Trash-0/deep/er/a.png"]
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("where", ["", "train", "val", "train/n01440764", "val/n01443537"])
+def test_hidden_files_and_folders_are_passed_over(tree, where, name):
+    path = tree / where / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.startswith((".ipynb", "@")):  # copies of pictures
+        Image.new("RGB", (40, 40)).save(path)
+    else:
+        path.write_bytes(b"\0\5\x16\7")
+    data = load_data("imagenet", root=tree, image_size=32, augment=False)
+    assert data.classes == ("n01440764", "n01443537") and data.train.targets == [0] * 3 + [1] * 3
+    assert data.test.targets == [0] * 2 + [1] * 2 and all(image.shape == (3, 32, 32) for image, _ in data.train)
+
+
+def test_a_tree_may_lie_in_a_hidden_folder(tree):
+    tree.parent.rename(hidden := tree.parent.with_name(".cache"))
+    assert len(load_data("imagenet", root=hidden / tree.name).train) == 6
+
+
+def test_a_folder_of_hidden_files_is_an_empty_class(tree):
+    for path in (tree / "train" / "n01443537").iterdir():
+        path.rename(path.with_name(f"._{path.name}"))
+    with pytest.raises(DataNotFound, match="no valid file for the classes n01443537.*.jpeg"):
+        load_data("imagenet", root=tree)
+
+
+def test_a_folder_without_classes(tree):
+    for folder in (tree / "train").iterdir():
+        folder.rename(folder.with_name(f".{folder.name}"))
+    with pytest.raises(DataNotFound, match="train: there is no folder in it, and each class is one"):
+        load_data("imagenet", root=tree)
+
+
+RAMP = np.tile(np.linspace(0, 1, 64), (64, 1))
+GREY16 = (RAMP * 65535).astype(np.uint16)
+
+
+def loaded(path) -> torch.Tensor:
+    """The pixels of one file that stands for a whole set."""
+    return transforms.to_image(base.open_image(path))
+
+
+def tiff(path, mode: str, order: str) -> None:
+    """A grey TIFF of 16 bits in a byte order."""
+    Image.frombytes(mode, (64, 64), GREY16.astype(f"{order}u2").tobytes()).save(path)
+
+
+def pgm(path) -> None:
+    path.write_bytes(b"P5 64 64 65535\n" + GREY16.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize(("file", "save"), [
+    ("a.png", lambda path: Image.fromarray(GREY16).save(path)),
+    ("a.tif", lambda path: Image.fromarray(GREY16).save(path)),
+    ("a.tif", lambda path: tiff(path, "I;16", "<")), ("a.tif", lambda path: tiff(path, "I;16B", ">")),
+    ("a.pgm", pgm)], ids=["png", "tiff", "little", "big", "pgm"])
+def test_greys_of_16_bits_are_scaled_to_8(file, save, tmp_path):
+    save(tmp_path / file)
+    expected = torch.from_numpy((GREY16 // 256).astype(np.uint8)).expand(3, -1, -1)
+    assert torch.equal(loaded(tmp_path / file), expected)
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_an_image_of_unknown_range_is_refused(dtype, mode, tree):
+    path = tree / "train" / "n01440764" / "n01440764_0.tif"
+    Image.fromarray((255 * RAMP).astype(dtype)).save(path)
+    with pytest.raises(DataCorrupt, match=f"n01440764_0.tif is an image of mode {mode}, .* which value is white"):
+        load_data("imagenet", root=tree).train[1]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_other_modes_become_rgb(mode, tmp_path):
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png")
+    Image.new("RGB", (8, 8), "white").convert(mode).save(path)
+    assert (loaded(path) == 255).all() and loaded(path).shape == (3, 8, 8)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("transparency", [0, bytes(range(256))])
+def test_a_palette_with_transparency_is_read_without_a_warning(transparency, tmp_path):
+    grey = Image.fromarray((255 * RAMP).astype(np.uint8))
+    grey.convert("P").save(tmp_path / "a.png", transparency=transparency)
+    assert torch.equal(loaded(tmp_path / "a.png")[0], torch.from_numpy(np.array(grey)))
+
+
+@pytest.mark.parametrize("file", ["a.png", "a.tif", "a.webp"])
+def test_the_first_image_of_several_is_read(file, tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
+    frames[0].save(tmp_path / file, save_all=True, append_images=frames[1:])
+    assert (loaded(tmp_path / file) == 255).all()
+
+
+@pytest.mark.parametrize("file", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_photographs_are_turned_upright(file, orientation, tmp_path):
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:16, :32] = 255
+    photograph(tmp_path / file, pixels, orientation)
+    found = loaded(tmp_path / file).permute(1, 2, 0).numpy()
+    assert found.shape == pixels.shape and (np.abs(found.astype(int) - pixels) < 60).all()
+
+
+@pytest.mark.parametrize("note", [b"Exif\0\0no TIFF at all", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
+def test_a_damaged_note_of_the_camera_does_no_harm(note, tmp_path):
+    Image.new("RGB", (8, 6), "white").save(tmp_path / "a.jpg", exif=note)
+    assert loaded(tmp_path / "a.jpg").shape == (3, 6, 8)
+
+
+@pytest.mark.parametrize("file", ["a.jpg", "a.png", "a.tif", "a.webp", "a.bmp", "a.ppm"])
+def test_whatever_is_cut_off_is_named(file, tmp_path):
+    path = tmp_path / file
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    for share in (0, 0.01, 0.1, 0.5, 0.9):
+        path.write_bytes(whole[:int(share * len(whole))])
+        with pytest.raises(DataCorrupt, match=f"{file} cannot be read as an image: .+"):
+            loaded(path)

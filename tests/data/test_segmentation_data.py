@@ -1,8 +1,12 @@
 """Data sets with label maps, in the layouts that their users have: made small here, read by the real code."""
+import urllib.request
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sample_pictures import STORED, photograph
 
 from lwcourse.data import IGNORE_INDEX, DataCorrupt, DataNotFound, load_data
 
@@ -121,3 +125,74 @@ def test_damaged_files_are_named(tmp_path):
     picture(tmp_path / "train" / "y.png")
     with pytest.raises(DataCorrupt, match="y.png is in only one of"):
         load_data("camvid", root=tmp_path)
+
+
+@pytest.mark.parametrize("file", [".DS_Store", "Thumbs.db", "._x.png", ".ipynb_checkpoints/x.png", "__MACOSX/._x.png"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_hidden_files_are_passed_over(name, file, tmp_path):
+    LAYOUTS[name](tmp_path)
+    for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(b"\0\5\x16\7")
+    data = load_data(name, root=tmp_path, image_size=SIZE, augment=False)
+    assert len(data.train) == len(data.test) == 1 and data.train[0][0].shape == (3, *SIZE)
+
+
+def test_a_town_of_which_a_map_is_missing(tmp_path):
+    cityscapes(tmp_path)
+    picture(tmp_path / "leftImg8bit" / "train" / "town" / "town_0_1_leftImg8bit.png")
+    with pytest.raises(DataCorrupt, match="town/town_0_1 is in only one of .*leftImg8bit/train and .*gtFine/train"):
+        load_data("cityscapes", root=tmp_path)
+
+
+def test_sets_are_loaded_in_one_order(tmp_path):
+    cityscapes(tmp_path)
+    for town in ("a", "z", "m"):
+        picture(tmp_path / "leftImg8bit" / "train" / town / f"{town}_leftImg8bit.png")
+        label_map(tmp_path / "gtFine" / "train" / town / f"{town}_gtFine_labelIds.png", [7])
+    pairs = load_data("cityscapes", root=tmp_path).train.pairs
+    assert [image.parent.name for image, _ in pairs] == ["a", "m", "town", "z"]
+    assert all(image.parent.name == labels.parent.name for image, labels in pairs)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("drawn_on", ["the upright image", "the stored image", "both turned"])
+def test_image_and_map_are_upright_and_aligned(orientation, drawn_on, tmp_path):
+    """A map may be of the image as a viewer shows it, or as it is stored, where its shape tells so."""
+    if drawn_on == "the stored image" and orientation < 5:
+        pytest.skip("the shape does not tell")
+    labels = np.zeros((30, 44), np.uint8)
+    labels[:10, :20] = 5
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / f"{part}annot").mkdir()
+        photograph(tmp_path / part / "x.png", np.repeat(labels[..., None] * 25, 3, 2), orientation)
+        drawn = labels if drawn_on == "the upright image" else np.ascontiguousarray(STORED[orientation](labels))
+        if drawn_on == "both turned":
+            photograph(tmp_path / f"{part}annot" / "x.png", labels, orientation)
+        else:
+            Image.fromarray(drawn).save(tmp_path / f"{part}annot" / "x.png")
+    data = load_data("camvid", root=tmp_path, image_size=(30, 44), augment=False)
+    image, found = data.train[0]
+    assert np.array_equal(found.numpy(), labels)
+    assert np.array_equal((data.pixels(image)[0] * 255 / 25).round().numpy(), labels)
+
+
+def test_samples_are_drawn_on_the_cpu_whatever_the_default_device(tmp_path):
+    camvid(tmp_path)
+    torch.set_default_device("meta")
+    try:
+        image, labels = load_data("camvid", root=tmp_path, image_size=SIZE).train[0]
+    finally:
+        torch.set_default_device(None)
+    assert image.device.type == labels.device.type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["voc_segmentation", "oxford_pets"])
+def test_a_download_that_fails_leaves_no_folder(name, tmp_path, monkeypatch):
+    def no_network(*args, **options):
+        raise URLError("Name or service not known")
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    with pytest.raises(DataNotFound, match="is not whole in .*new.*Name or service"):
+        load_data(name, root=tmp_path / "new", download=True)
+    assert list(tmp_path.iterdir()) == []

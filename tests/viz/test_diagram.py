@@ -2,17 +2,22 @@
 import copy
 from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import nn
+from torchvision.models.densenet import _DenseBlock as DenseBlock
 from torchvision.models.googlenet import Inception
 from torchvision.models.resnet import BasicBlock
+from torchvision.models.segmentation.lraspp import LRASPPHead
 from torchvision.models.shufflenetv2 import InvertedResidual as ShuffleUnit
 
 from lwcourse import viz
 from lwcourse.layers import ChannelShuffle, ConvBNAct, GhostModule, Shift, SqueezeExcitation
+from lwcourse.models.hrnet import Exchange
+from lwcourse.models.levit import Attention
 from lwcourse.models.mobilenet_v2 import InvertedResidual
 from lwcourse.viz.diagram import drawing, layout
 from lwcourse.viz.diagram.graph import trace
@@ -413,3 +418,183 @@ def test_modules_drawn_side_by_side_on_an_input_each():
     alt = viz.block_diagrams(modules, {"wide": torch.randn(1, 4, 5, 5), "narrow": torch.randn(1, 2, 7, 7)}).alt
     narrow, wide = alt[:alt.index("wide")], alt[alt.index("wide"):]
     assert "2×7×7" in narrow and "3×7×7" in narrow and "4×5×5" in wide and "3×5×5" in wide
+
+
+# Inputs of other kinds than one tensor
+
+class Maps(nn.Module):
+    """Takes a dict with a list in it, a number and a size, and gives a dict."""
+
+    def forward(self, maps, factor, size=(1, 1)):
+        assert isinstance(maps, dict) and isinstance(factor, int) and size[0] == 1
+        return {"sum": maps["whole"] * factor, "parts": [part.relu() for part in maps["parts"]]}
+
+
+class Grows(nn.Module):
+    """Adds to the list that it is given, as torchvision's feature pyramids do."""
+
+    def forward(self, maps, names):
+        names.append("pool")
+        maps.append(F.max_pool2d(maps[-1], 1, 2, 0))
+        return maps, names
+
+
+class Pyramid(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.grows = nn.Conv2d(4, 4, 1), Grows()
+
+    def forward(self, x):
+        maps, names = self.grows([x, self.conv(x)], ["a", "b"])
+        return dict(zip(names, maps, strict=True))
+
+
+def titles(found, *kinds):
+    return [node.title for node in found.nodes if not kinds or node.kind in kinds]
+
+
+@pytest.mark.parametrize("wrap", [list, tuple, lambda maps: (maps,), lambda maps: ((maps[0], maps[1]),)],
+                         ids=["a list", "a tuple", "a tuple of a list", "a tuple of a tuple"])
+def test_a_module_that_takes_a_list_of_maps(wrap):
+    maps = [torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)]
+    found = trace(Exchange([8, 16]), wrap(maps))
+    assert titles(found, "input", "output") == ["input 1", "input 2", "output 1", "output 2"]
+    shapes = {edge.source: edge.shape for edge in found.edges}
+    assert shapes["<input 1>"] == "8×8×8" and shapes["<input 2>"] == "16×4×4"
+    assert titles(found, "merge") == ["+", "+"] and "upsample ×2" in titles(found)
+    viz.block_diagrams({"mine": Exchange([8, 16]), "reference": Exchange([8, 16])}, wrap(maps))
+
+
+def test_a_list_is_the_arguments_where_the_module_takes_two():
+    class Adds(nn.Module):
+        def forward(self, x, y):
+            return x + y
+    x = torch.randn(1, 4, 3, 3)
+    for given in ([x, x], (x, x)):
+        assert titles(trace(Adds(), given)) == ["x", "y", "+", "output"]
+
+
+def test_a_module_that_takes_a_dict():
+    torch.manual_seed(0)
+    head = LRASPPHead(40, 960, 5, 128)
+    x = {"low": torch.randn(1, 40, 16, 16), "high": torch.randn(1, 960, 8, 8)}
+    assert titles(trace(head, x), "input") == ["low", "high"]
+    assert viz.block_diagrams({"mine": head, "torchvision's": head}, x).alt.count("low 40×16×16") == 2
+
+
+def test_numbers_and_sizes_beside_tensors():
+    x = {"whole": torch.randn(2, 4, 3, 3), "parts": [torch.randn(2, 4, 3, 3), torch.randn(2, 6, 3, 3)]}
+    found = trace(Maps(), (x, 3, torch.Size((1, 1))))
+    assert titles(found, "input") == ["maps whole", "maps parts 1", "maps parts 2"]
+    assert "× 3" in titles(found) and titles(found).count("ReLU") == 2 and titles(found, "output")[-1] == "output 3"
+    assert titles(trace(Maps(), ({"whole": x["whole"], "parts": ()}, 3)), "input") == ["input"]
+
+
+def test_a_part_that_changes_a_list_is_opened():
+    found = trace(Pyramid(), torch.randn(1, 4, 8, 8))
+    assert titles(found) == ["input", "1×1 conv", "1×1 max pool", "output 1", "output 2", "output 3"]
+
+
+@pytest.mark.parametrize("x", [[], (), {}, None, 3, (3, "a"), {"a": None}, [[]], torch.Size((1, 2))])
+def test_an_input_without_a_tensor(x):
+    with pytest.raises(TypeError, match="x must be a tensor or a tuple of tensors, got"):
+        viz.block_diagram(nn.ReLU(), x)
+
+
+@pytest.mark.parametrize("x", [[torch.zeros(1, 3, 4, 4)], (torch.zeros(1, 3, 4, 4),) * 2,
+                               {"a": torch.zeros(1, 3, 4, 4)}, (torch.zeros(1, 2, 4, 4), 3)])
+def test_an_input_that_does_not_fit(x):
+    with pytest.raises(ValueError, match=r"Conv2d cannot run on an input of shape \(1, [23], 4, 4\).*: .+"):
+        viz.block_diagram(nn.Conv2d(2, 4, 1), x)
+
+
+def test_block_diagrams_takes_names():
+    for modules in ([nn.ReLU()], nn.ReLU(), (nn.ReLU(), nn.ReLU()), None):
+        with pytest.raises(TypeError, match="modules must map names to modules.*got (list|ReLU|tuple|NoneType)"):
+            viz.block_diagrams(modules, torch.zeros(1, 2))
+    with pytest.raises(TypeError, match="module must be an nn.Module, got str"):
+        viz.block_diagrams({"a": "ReLU"}, torch.zeros(1, 2))
+
+
+# What does not depend on the input
+
+class Constants(nn.Module):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+        self.gamma = nn.Parameter(torch.ones(4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 4, 8, 8))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 8))
+        self.register_buffer("mask", torch.zeros(1, 1, 8, 8))
+        self.register_buffer("relative_position_index", torch.arange(8))
+        self.cache = {"cpu": torch.zeros(2, 4, 8, 8)}
+
+    def forward(self, x):
+        return self.step(self, x)
+
+
+@pytest.mark.parametrize(("step", "title"), [
+    (lambda s, x: x * s.gamma.view(-1, 1, 1), "× gamma"),
+    (lambda s, x: x * s.gamma[None, :, None, None], "× gamma"),
+    (lambda s, x: x + s.pos_embed[:, :, :x.shape[2]], "+ positions"),
+    (lambda s, x: x + s.pos_embed.permute(0, 1, 3, 2), "+ positions"),
+    (lambda s, x: x + s.relative_position_bias_table[s.relative_position_index].unsqueeze(0), "+ position bias"),
+    (lambda s, x: x + s.mask.unsqueeze(1)[0], "+ mask"),
+    (lambda s, x: x + s.mask[..., :8], "+ mask"),
+    (lambda s, x: x + s.cache["cpu"], "+ cache"),
+    (lambda s, x: x + s.cache["cpu"][:1], "+ cache"),
+    (lambda s, x: x + torch.arange(8.0), "+ a constant"),
+    (lambda s, x: x + torch.zeros_like(x), "+ zeros"),
+])
+def test_a_constant_is_called_by_what_it_is(step, title):
+    found = trace(Constants(step), torch.randn(1, 4, 8, 8))
+    assert titles(found) == ["input", title, "output"] and len(found.edges) == 2
+
+
+def test_the_biases_of_attention_have_their_name():
+    found = trace(Attention(16, 16, key=8, heads=2, side=4), torch.randn(1, 4, 4, 16))
+    assert "+ biases" in titles(found) and not [title for title in titles(found) if "_" in title]
+
+
+@pytest.mark.parametrize("method", ["view_as", "reshape_as", "expand_as"])
+def test_a_tensor_of_which_only_the_shape_is_read_gives_no_arrow(method):
+    class Same(nn.Module):
+        def forward(self, x):
+            y = x.relu()
+            return getattr(x.flatten(2).unflatten(2, (4, 4)), method)(y) + y
+    found = trace(Same(), torch.randn(1, 2, 4, 4))
+    node = next(node for node in found.nodes if node.title == method.replace("_", " "))
+    assert len([edge for edge in found.edges if edge.target == node.name]) == 1
+
+
+# Shapes and arrows
+
+class Attends(nn.Module):
+    """One arrow turns, towards a box beside another whose shape would stand in its way."""
+
+    def forward(self, x):
+        queries, keys, values = x.chunk(3, dim=-1)
+        return (0.25 * queries @ keys.transpose(-1, -2)).softmax(-1) @ values
+
+
+LABELLED = {"dense": (DenseUnit, (8, 10, 12)), "dense, deeper": (lambda: DenseBlock(3, 16, 4, 8, 0), (16, 8, 8)),
+            "attention": (Attends, (4, 196, 48)),
+            "levit": (lambda: Attention(16, 16, key=8, heads=2, side=4), (4, 4, 16))}
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, *LABELLED, "low and high"])
+def test_no_shape_covers_an_arrow_or_another_shape(name):
+    if name == "low and high":
+        maps = {"low": torch.zeros(1, 40, 16, 16), "high": torch.zeros(1, 960, 8, 8)}
+        found = trace(LRASPPHead(40, 960, 5, 128), maps)
+    else:
+        build, shape = BLOCKS.get(name) or LABELLED[name]
+        found = trace(build(), torch.zeros(1, *shape))
+    placed = drawing.laid_out(found)
+    boxes = [label.box for label in drawing._labels(found, placed)]
+    for route in placed.routes:
+        line = drawing.arrow_path(route, placed.boxes[route.edge.target]).to_polygons(closed_only=False)[0]
+        for a, b in pairwise(line):
+            for x, y in (a + t * (b - a) for t in np.linspace(0, 1, 20)):
+                assert not [box for box in boxes if box[0] < x < box[1] and box[2] < y < box[3]], route.edge
+    assert not [pair for pair in combinations(boxes, 2) if drawing._overlap(*pair)]

@@ -63,10 +63,10 @@ def adder_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: 
     With g the gradient of the output, that of the weight is sum g * (x - w) over all positions (sec. 3.2, full
     precision), scaled so that its L2 norm is eta * sqrt(k) for a weight of k numbers (sec. 3.3), and that of the
     input is sum g * clamp(w - x, -1, 1) (sec. 3.2, HardTanh). Computes in float32 at least, whatever autocast says.
-    Raises ValueError when shapes do not fit.
+    Raises ValueError when shapes do not fit. What torch.export, torch.jit.trace and ONNX record is the output alone.
     """
-    if torch.jit.is_tracing():  # for ONNX: operators that every runtime knows
-        output = _plain(x, weight, stride, padding)
+    if exporting():  # operators that every runtime knows
+        output = plain_distances(x, weight, stride, padding)
     else:
         _check(x, weight, padding)
         if weight.shape[2:] == (1, 1) and padding == (0, 0) and stride != (1, 1):  # most pixels have no reader
@@ -87,7 +87,16 @@ def _check(x: Tensor, weight: Tensor, padding: Pair) -> None:
                          f"which is {sides[0]} x {sides[1]}")
 
 
-def _plain(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+def exporting() -> bool:
+    """Whether the code is recorded to be run elsewhere: by torch.jit.trace, torch.export or a converter to ONNX."""
+    if torch.jit.is_tracing():
+        return True
+    if hasattr(torch.compiler, "is_exporting"):  # from PyTorch 2.7 on
+        return torch.compiler.is_exporting()
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+def plain_distances(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """The forward pass in operators of ONNX, a place of the kernel at a time: memory as of one 1x1 kernel."""
     x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     height, width = weight.shape[2:]
@@ -128,7 +137,11 @@ class _AdderConv2d(torch.autograd.Function):
 
 def _implementation(x: Tensor):
     """What computes the two sums: kernels for the CPU where numba is installed, else operators of PyTorch."""
-    return (fast_kernels() if x.device.type == "cpu" else None) or chunks
+    kernels = fast_kernels() if x.device.type == "cpu" else None
+    if kernels is not None and torch.compiler.is_compiling():
+        from lwcourse.layers.adder import opaque
+        return opaque
+    return kernels or chunks
 
 
 @functools.cache

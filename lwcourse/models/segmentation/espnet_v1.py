@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.layers import BNPReLU, ConvBNPReLU, DilatedPyramid, check_images, check_options
+from lwcourse.layers import BNPReLU, ConvBNPReLU, DilatedPyramid, check_flag, check_images, check_integer, check_options
 from lwcourse.registry import ModelCard, Variant, register
 
 EPS = 1e-3  # of every BatchNorm, in the authors' code
 DILATIONS = (1, 2, 4, 8, 16)
+MOST_MODULES = 1000  # in a row; the paper has up to 8
 
 
 class Row(NamedTuple):
@@ -78,9 +79,10 @@ class ESPNetC(nn.Module):
                  hierarchical: bool = True, upsample: bool = True):
         super().__init__()
         check_options(num_classes, in_channels)
-        for name, value in (("p", p), ("q", q)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, such as 2 or 8, got {value!r}")
+        check_integer("p", p, most=MOST_MODULES)
+        check_integer("q", q, most=MOST_MODULES)
+        check_flag("hierarchical", hierarchical)
+        check_flag("upsample", upsample)
         self.in_channels = in_channels
         self.upsample = upsample
         level1, level2, level3 = (row.channels for row in LEVELS if row.stride == 2)
@@ -131,6 +133,7 @@ class ESPNet(ESPNetC):
     def __init__(self, num_classes: int = 20, in_channels: int = 3, *, p: int = 2, q: int = 8,
                  hierarchical: bool = True, image_skip: bool = False):
         super().__init__(num_classes, in_channels, p=p, q=q, hierarchical=hierarchical)
+        check_flag("image_skip", image_skip)
         self.image_skip = image_skip
         level1, level2 = LEVELS[0].channels, 2 * LEVELS[2].channels + in_channels
         self.norm3 = nn.BatchNorm2d(num_classes, EPS)

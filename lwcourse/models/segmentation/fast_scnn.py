@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.layers import ConvBNAct, TrainingOutput, adaptive_average_pool, check_images, check_options
+from lwcourse.layers import ConvBNAct, TrainingOutput, adaptive_average_pool, check_flag, check_images, check_options
 from lwcourse.registry import ModelCard, Variant, register
 
 
@@ -112,6 +112,7 @@ class FastSCNN(nn.Module):
     def __init__(self, num_classes: int = 19, in_channels: int = 3, *, auxiliary: bool = False, dropout: float = 0.1):
         super().__init__()
         check_options(num_classes, in_channels)
+        check_flag("auxiliary", auxiliary)
         self.in_channels = in_channels
         first, second, large = STEM
         self.stem = nn.Sequential(ConvBNAct(in_channels, first, 3, stride=2), DSConv(first, second, stride=2),

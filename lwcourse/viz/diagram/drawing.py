@@ -4,17 +4,21 @@
 So a drawing cannot disagree with the code, and a learner's block can stand beside the reference.
 """
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
-from torch import Tensor, nn
+from torch import nn
 
 from lwcourse.viz import theme
-from lwcourse.viz.diagram.graph import Diagram, Node, trace
-from lwcourse.viz.diagram.layout import STEM, Box, Layout, Route, arrange, is_bar, is_symbol
+from lwcourse.viz.diagram.graph import Diagram, Input, Node, trace
+from lwcourse.viz.diagram.layout import ROOM, STEM, Box, Layout, Route, arrange, is_bar, is_symbol
 from lwcourse.viz.theme import Figure, themed
 
 COLOURS = {  # by family of operation; every box says in words what it is, too
@@ -30,14 +34,13 @@ PADDING, DISC, GAP, MARGIN = 9.0, 20.0, 28.0, 14.0
 HEAD, CORNER = 9.0, 10.0  # straight end below an arrow's last bend; radius of the corner beside a disc
 
 
-def block_diagram(module: nn.Module, x: Tensor | tuple[Tensor, ...], title: str | None = None, *,
-                  detail: str = "fused") -> Figure:
+def block_diagram(module: nn.Module, x: Input, title: str | None = None, *, detail: str = "fused") -> Figure:
     """Draw what `module` does with `x` in eval mode: a box for each operation, shapes on the arrows.
 
-    `x` is a tensor, or a tuple of tensors, batch first; shapes are written C×H×W. Branches stand side by
-    side, a shortcut runs beside the trunk. Boxes are coloured by family: dense, 1x1, depthwise and grouped
-    convolution, pooling, gate and so on. detail="fused" writes normalisation and activation into the box of
-    their convolution, "full" gives each its own. The module is left as it was.
+    `x` is a tensor, batch first, or a tuple of what forward takes: tensors, lists or dicts of them, integers. Shapes
+    are written C×H×W. Branches stand side by side, a shortcut runs beside the trunk. Boxes are coloured by family:
+    dense, 1x1, depthwise and grouped convolution, pooling, gate and so on. detail="fused" writes normalisation and
+    activation into the box of their convolution, "full" gives each its own. The module is left as it was.
 
     Raises TypeError and ValueError as `graph.trace` does: the module cannot run on `x`, or torch.fx cannot
     follow it, for instance because of a branch that depends on the data.
@@ -45,16 +48,21 @@ def block_diagram(module: nn.Module, x: Tensor | tuple[Tensor, ...], title: str 
     return draw([trace(module, x, title=title, detail=detail)])
 
 
-def block_diagrams(modules: Mapping[str, nn.Module], x: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor], *,
+def block_diagrams(modules: Mapping[str, nn.Module], x: Input | Mapping[str, Input], *,
                    detail: str = "fused") -> Figure:
     """Draw several modules beside each other, each under its name, all on the same input `x`.
 
     Modules that take other shapes get an input each: `x` then maps the same names to them.
-    Raises ValueError when `modules` is empty or a name has no input, and what `block_diagram` raises.
+    Raises TypeError when `modules` is no mapping, ValueError when it is empty or a name has no input, and what
+    `block_diagram` raises.
     """
+    if not isinstance(modules, Mapping):
+        raise TypeError('modules must map names to modules, e.g. {"mine": block, "reference": other}, got '
+                        f"{type(modules).__name__}; block_diagram draws one module")
     if not modules:
         raise ValueError('modules must name at least one module, e.g. {"mine": block}, got none')
-    inputs = x if isinstance(x, Mapping) else dict.fromkeys(modules, x)
+    each = isinstance(x, Mapping) and any(name in x for name in modules)  # else a dict is what every module takes
+    inputs = x if each else dict.fromkeys(modules, x)
     if lost := [name for name in modules if name not in inputs]:
         raise ValueError(f"x must hold an input for every module; there is none for {', '.join(map(repr, lost))}")
     return draw([trace(module, inputs[name], title=name, detail=detail) for name, module in modules.items()])
@@ -90,7 +98,11 @@ def blank_axes(figure: Figure, width: float, height: float) -> Axes:
 
 def laid_out(diagram: Diagram, gap: float = GAP) -> Layout:
     """`layout.arrange` with boxes as large as their words, and `gap` points from layer to layer."""
-    return arrange(diagram, {node.name: _size(node) for node in diagram.nodes}, gap)
+    sizes = {node.name: _size(node) for node in diagram.nodes}
+    layout = arrange(diagram, sizes, gap)
+    if crowded := _crowded(diagram, layout):
+        return arrange(diagram, sizes, gap, crowded)
+    return layout
 
 
 def draw_layout(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: float) -> None:
@@ -106,6 +118,7 @@ def draw_layout(axes: Axes, diagram: Diagram, layout: Layout, left: float, top: 
                   bbox={"boxstyle": "square,pad=0.1", "facecolor": theme.CARD, "edgecolor": "none"}, zorder=4)
 
 
+@cache  # a diagram asks for the same few words again and again
 def text_width(text: str, size: float, bold: bool = False) -> float:
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
@@ -162,9 +175,28 @@ def arrow_path(route: Route, target: Box) -> Path:
     return Path(points, codes)
 
 
-def _labels(diagram: Diagram, layout: Layout) -> list[tuple[str, float, float, str]]:
-    """(shape, x, y, alignment) for each tensor, once: beside its arrow, or its arrows' stem."""
-    labels = []
+class _Label(NamedTuple):
+    """A shape to write, and where: the text's `align` end is at x, its middle at y."""
+    text: str
+    x: float
+    y: float
+    align: str
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        width = text_width(self.text, SHAPE)
+        left = self.x if self.align == "left" else self.x - width
+        return left - 1, left + width + 1, self.y - SHAPE / 2 - 1, self.y + SHAPE / 2 + 1
+
+
+def _labels(diagram: Diagram, layout: Layout) -> list[_Label]:
+    """Each tensor's shape, once: beside its arrow, or its arrows' stem, on the side where it covers the least."""
+    return [label for _, label in _placed_labels(diagram, layout)]
+
+
+def _placed_labels(diagram: Diagram, layout: Layout) -> list[tuple[str, _Label]]:
+    """(source, label) for each tensor."""
+    choices, sources = [], []
     for node in diagram.nodes:
         seen: dict[str, list[Route]] = {}
         for route in layout.routes:
@@ -173,17 +205,59 @@ def _labels(diagram: Diagram, layout: Layout) -> list[tuple[str, float, float, s
         if is_bar(node):  # its pieces leave side by side
             seen = {f"{route.edge.shape} {i}": [route] for routes in seen.values() for i, route in enumerate(routes)}
         for routes in filter(lambda routes: routes[0].edge.shape, seen.values()):  # a tuple has no one shape
-            labels.append((routes[0].edge.shape, *_label_place(routes, layout.gap)))
-    return labels
+            choices.append(_label_places(routes, layout.gap))
+            sources.append(node.name)
+    points = _points_on_arrows(layout)
+    covered = [[_covers(place, points) for place in places] for places in choices]
+    chosen = [0] * len(choices)
+    for _ in range(2):  # a shape gives way to one that cannot, if it can itself
+        for i, places in enumerate(choices):
+            others = [choices[j][k].box for j, k in enumerate(chosen) if j != i]
+            costs = [covered[i][k] + sum(_overlap(place.box, other) for other in others)
+                     for k, place in enumerate(places)]
+            chosen[i] = costs.index(min(costs))
+    return [(source, places[k]) for source, places, k in zip(sources, choices, chosen, strict=True)]
 
 
-def _label_place(routes: Sequence[Route], gap: float) -> tuple[float, float, str]:
-    """(x, y, alignment) of the shape that `routes` from one box share: where no other of them runs."""
-    x, _, foot = routes[0].pieces[0]
-    if routes[0].stem:
-        return x + 5, foot - 0.4 * STEM, "left"
+def _label_places(routes: Sequence[Route], gap: float) -> list[_Label]:
+    """Where the shape that `routes` from one box share may stand, the best place first: where no other of them runs."""
+    x, start, foot = routes[0].pieces[0]
     turns_right = any(route.pieces[1][0] > x for route in routes)
-    return x - 5 if turns_right else x + 5, foot + 0.42 * gap, "right" if turns_right else "left"
+    sides = [(x + 5, "left"), (x - 5, "right")]
+    if turns_right and not routes[0].stem:
+        sides.reverse()
+    if foot - start >= ROOM:  # the arrows turn further down
+        y = foot - (0.4 * STEM if routes[0].stem else ROOM / 2)
+    else:
+        y = foot - 0.4 * STEM if routes[0].stem else foot + 0.42 * gap
+    return [_Label(routes[0].edge.shape, at, y, align) for at, align in sides]
+
+
+def _points_on_arrows(layout: Layout) -> np.ndarray:
+    """(points, 2), at most 2 points of the page apart."""
+    points = []
+    for route in layout.routes:
+        line = arrow_path(route, layout.boxes[route.edge.target]).to_polygons(closed_only=False)[0]
+        for start, end in pairwise(line):
+            points.append(np.linspace(start, end, 2 + int(np.hypot(*(end - start)) / 2)))
+    return np.concatenate(points) if points else np.empty((0, 2))
+
+
+def _covers(label: _Label, points: np.ndarray) -> bool:
+    left, right, top, bottom = label.box
+    x, y = points.T
+    return bool(((left < x) & (x < right) & (top < y) & (y < bottom)).any())
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]
+
+
+def _crowded(diagram: Diagram, layout: Layout) -> frozenset[str]:
+    """The boxes whose shapes cover an arrow or another shape."""
+    placed, points = _placed_labels(diagram, layout), _points_on_arrows(layout)
+    return frozenset(source for i, (source, label) in enumerate(placed) if _covers(label, points)
+                     or any(_overlap(label.box, other.box) for _, other in (*placed[:i], *placed[i + 1:])))
 
 
 def extent(diagram: Diagram, layout: Layout) -> tuple[float, float]:

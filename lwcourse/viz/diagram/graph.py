@@ -6,7 +6,9 @@
 import copy
 import inspect
 import operator
+import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +19,13 @@ from lwcourse.viz.diagram.operations import Call, Label, describe, function_name
 DETAILS = ("fused", "full")
 CONVOLUTIONS = ("conv", "pointwise", "depthwise", "grouped", "linear")
 METADATA = frozenset({"shape", "size", "dim", "ndim", "numel", "dtype", "device", "is_cuda", "is_floating_point"})
+SHAPE_OF_SECOND = frozenset({"viewas", "reshapeas", "expandas", "typeas"})  # reads the first tensor alone
+CONSTANTS = {"zeroslike": "zeros", "oneslike": "ones", "fulllike": "a constant", "emptylike": "zeros",
+             "newzeros": "zeros", "newones": "ones", "newfull": "a constant"}  # reads no number of any tensor
+POSITIONS = (  # what is added to tokens and to scores, by the names that networks give to it
+    (re.compile(r"rel\w*pos|pos\w*bias|att(entio)?n\w*bias"), "position bias"),
+    (re.compile(r"(^|[._])pos(_|$|ition|e?mb)"), "positions"))
+Input = Tensor | tuple | list | dict
 PASSING = frozenset({"identity", "contiguous", "clone", "detach", "to", "type_as", "float"})
 
 
@@ -65,9 +74,11 @@ class Diagram:
         return f"{self.title}, drawn from its code: {'; '.join([*parts, *skips])}."
 
 
-def trace(module: nn.Module, x: Tensor | tuple[Tensor, ...], *, title: str | None = None,
-          detail: str = "fused") -> Diagram:
-    """The operations of `module` in eval mode on `x`, a tensor or a tuple of tensors, batch first.
+def trace(module: nn.Module, x: Input, *, title: str | None = None, detail: str = "fused") -> Diagram:
+    """The operations of `module` in eval mode on `x`: a tensor, batch first, or a tuple of forward's arguments.
+
+    An argument may be a list, a tuple or a dict of tensors, for a module that takes several maps as one argument, or
+    anything else, such as an integer. A list or a dict alone is one argument, where the module takes it so.
 
     detail="fused" puts normalisation, activation and dropout into the box of the convolution or linear
     layer before them, and draws a part without weights or parts of its own, a shift say, as one box with its
@@ -79,15 +90,37 @@ def trace(module: nn.Module, x: Tensor | tuple[Tensor, ...], *, title: str | Non
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Module, got {type(module).__name__}")
-    inputs = tuple(x) if isinstance(x, (tuple, list)) else (x,)
-    if not inputs or not all(isinstance(value, Tensor) for value in inputs):
-        raise TypeError(f"x must be a tensor or a tuple of tensors, got {x if inputs == () else type(x).__name__}")
+    tensors = [value for _, value in _tensors(x)]
+    if not tensors:
+        got = repr(x) if isinstance(x, (tuple, list, dict)) else type(x).__name__
+        raise TypeError(f"x must be a tensor or a tuple of tensors, got {got}")
     if detail not in DETAILS:
         raise ValueError(f"detail must be 'fused' or 'full', got {detail!r}")
-    operations = _record(module, inputs, detail)
+    operations = _record(module, x, detail)
     if detail == "fused":
         _fuse(operations)
-    return _as_diagram(title or type(module).__name__, operations, inputs[0].shape[0])
+    batch = next((tensor.shape[0] for tensor in tensors if tensor.dim()), 1)
+    return _as_diagram(title or type(module).__name__, operations, batch)
+
+
+def _tensors(value: object, place: tuple = ()) -> list[tuple[tuple, Tensor]]:
+    """The tensors in nested lists, tuples and dicts, each with the keys that lead to it."""
+    if isinstance(value, Tensor):
+        return [(place, value)]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return [found for key, item in items for found in _tensors(item, (*place, key))]
+
+
+def _with_tensors(value: object, tensors: Iterator[object]) -> object:
+    """A copy of nested lists, tuples and dicts with others in place of the tensors, in the order of `_tensors`."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if not _tensors(value):  # sizes, say: whatever they are, they stay
+        return value
+    if isinstance(value, dict):
+        return type(value)((key, _with_tensors(item, tensors)) for key, item in value.items())
+    items = [_with_tensors(item, tensors) for item in value]
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 class _Proxy(fx.Proxy):
@@ -111,9 +144,9 @@ class _Tracer(fx.Tracer):
     fx alone knows no sizes, and gives up at the first `if height % 2:`.
     """
 
-    def __init__(self, inputs: tuple[Tensor, ...], open_all: bool):
+    def __init__(self, tensors: tuple[Tensor, ...], open_all: bool):
         super().__init__()
-        self.inputs, self.open_all = inputs, open_all
+        self.tensors, self.open_all = tensors, open_all
         self.values: dict[fx.Node, object] = {}
         self.failed_in: str | None = None
         self._running = False
@@ -139,7 +172,7 @@ class _Tracer(fx.Tracer):
     def _evaluate(self, node: fx.Node):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
         if node.op == "placeholder":
-            return self.inputs
+            return self.tensors
         if node.op == "get_attr":
             return operator.attrgetter(node.target)(self.root)
         if node.op == "call_module":
@@ -155,6 +188,8 @@ class _Tracer(fx.Tracer):
         if self._running:
             return forward(*args, **kwargs)
         try:
+            if any(isinstance(value, (list, dict)) for value in (*args, *kwargs.values())):
+                return forward(*args, **kwargs)  # which may change them, and so is no box
             return super().call_module(m, forward, args, kwargs)
         except Exception:
             if self.failed_in is None:
@@ -165,12 +200,13 @@ class _Tracer(fx.Tracer):
 class _Root(nn.Module):
     """Makes the traced module a child, so that a lone `nn.Conv2d` is one operation too."""
 
-    def __init__(self, block: nn.Module):
+    def __init__(self, block: nn.Module, arguments: tuple):
         super().__init__()
-        self.block = block
+        self.block, self.arguments = block, arguments
+        self.count = len(_tensors(arguments))
 
-    def forward(self, inputs):
-        return self.block(*inputs)
+    def forward(self, tensors):
+        return self.block(*_with_tensors(self.arguments, iter([tensors[i] for i in range(self.count)])))
 
 
 @dataclass
@@ -183,35 +219,65 @@ class _Operation:
     inputs: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
 
-def _record(module: nn.Module, inputs: tuple[Tensor, ...], detail: str) -> dict[str, _Operation]:
-    """The operations that reach from `inputs` to the outputs, unfused, in order of execution."""
+def _record(module: nn.Module, x: Input, detail: str) -> dict[str, _Operation]:
+    """The operations that reach from `x` to the outputs, unfused, in order of execution."""
     name = type(module).__name__
-    root = _Root(copy.deepcopy(module)).eval()
+    tensors = [value for _, value in _tensors(x)]
+    root = _Root(copy.deepcopy(module), ()).eval()
     for part in root.modules():  # the copy's hooks are the reader's own functions: they must not see this run
         part._forward_hooks.clear()
         part._forward_pre_hooks.clear()
     with torch.no_grad():
-        try:
-            root([value.clone() for value in inputs])
-        except Exception as error:
-            shapes = ", ".join(str(tuple(value.shape)) for value in inputs)
-            raise ValueError(f"{name} cannot run on an input of shape {shapes}: {error}") from error
-        tracer = _Tracer(tuple(value.clone() for value in inputs), open_all=detail == "full")
+        root.arguments, root.count = _arguments(root.block, x), len(tensors)
+        tracer = _Tracer(tuple(value.clone() for value in tensors), open_all=detail == "full")
         try:
             graph = tracer.trace(root)
         except Exception as error:
             where = (tracer.failed_in or "").removeprefix("block").removeprefix(".")
             part = f" (in its part {where!r})" if where else ""
             raise ValueError(f"cannot draw {name}{part}: torch.fx cannot follow its forward: {error}") from error
-    return _Converter(root, graph, tracer.values, _input_names(module, len(inputs))).operations
+    return _Converter(root, graph, tracer.values, _input_names(module, root.arguments)).operations
 
 
-def _input_names(module: nn.Module, count: int) -> list[str]:
-    if count == 1:
+def _arguments(module: nn.Module, x: Input) -> tuple:
+    """The arguments that `x` stands for: those with which `module` runs. Raises ValueError when it does not."""
+    spread = tuple(x) if isinstance(x, (tuple, list)) else (x,)
+    ways = [(x,), spread] if isinstance(x, list) else [spread, (x,)] if isinstance(x, tuple) else [(x,)]
+    errors = []
+    for arguments in ways:
+        try:
+            module(*_with_tensors(arguments, iter([value.clone() for _, value in _tensors(arguments)])))
+        except Exception as error:
+            errors.append(error)
+        else:
+            return arguments
+    told = errors[ways.index(spread)] if _fits(module, spread) else errors[0]
+    shapes = ", ".join(str(tuple(value.shape)) for _, value in _tensors(x))
+    raise ValueError(f"{type(module).__name__} cannot run on an input of shape {shapes}: {told}") from told
+
+
+def _fits(module: nn.Module, arguments: tuple) -> bool:
+    try:
+        inspect.signature(module.forward).bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _input_names(module: nn.Module, arguments: tuple) -> list[str]:
+    """Of each tensor: the argument's name, and its own key or number where it comes in a dict or a list."""
+    found = _tensors(arguments)
+    if len(found) == 1:
         return ["input"]
-    names = [parameter.name for parameter in inspect.signature(module.forward).parameters.values()
-             if parameter.kind is not parameter.VAR_POSITIONAL]
-    return [names[i] if i < len(names) else f"input {i + 1}" for i in range(count)]
+    parameters = [parameter.name for parameter in inspect.signature(module.forward).parameters.values()
+                  if parameter.kind is not parameter.VAR_POSITIONAL]
+    names = []
+    for (argument, *keys), _ in found:
+        first = parameters[argument] if argument < len(parameters) else f"input {argument + 1}"
+        words = [str(key + 1) if isinstance(key, int) else str(key) for key in keys]
+        names.append(" ".join([first, *words]) if len(arguments) > 1 or not words
+                     else " ".join(words) if not words[0].isdecimal() else " ".join(["input", *words]))
+    return names
 
 
 class _Converter:
@@ -222,6 +288,7 @@ class _Converter:
         self.operations: dict[str, _Operation] = {}
         self.owner: dict[fx.Node, str] = {}      # the operation that made a node's tensor
         self.constants: dict[fx.Node, str] = {}  # weights, and what is computed from weights alone
+        self.origins: dict[fx.Node, tuple[str, ...]] = {}  # the attributes that a constant is computed from
         for name in input_names:
             self.operations[f"<{name}>"] = _Operation(f"<{name}>", "input", name, [])
         shuffles = {node: found for node in graph.nodes if (found := self._shuffle_ending_at(node))}
@@ -237,11 +304,13 @@ class _Converter:
 
     def _convert(self, node: fx.Node) -> None:
         sources = [source for source in _sources(node) if source not in self.constants]
-        if not sources:
-            self.constants[node] = node.target.split(".")[-1] if node.op == "get_attr" else node.name
-            return
         module = self.root.get_submodule(node.target) if node.op == "call_module" else None
         call = Call(node, module, self.values, self.constants)
+        if not sources or (module is None and call.key in CONSTANTS):
+            self._add_constant(node, call)
+            return
+        if call.key in SHAPE_OF_SECOND:
+            sources = sources[:1]
         takes_piece = node.target in (operator.getitem, getattr) and isinstance(self.values[sources[0]], tuple)
         if takes_piece and sources[0].op == "placeholder":
             self.owner[node] = f"<{self.input_names[node.args[1]]}>"
@@ -249,6 +318,27 @@ class _Converter:
             self.owner[node] = self.owner[sources[0]]
         else:
             self._add(node, describe(call), sources)
+
+    def _add_constant(self, node: fx.Node, call: Call) -> None:
+        """Name what does not depend on the inputs by where it comes from: a weight, a buffer, a table of positions."""
+        origins = [origin for source in _sources(node) for origin in self.origins.get(source, ())]
+        if node.op == "get_attr":
+            origins.append(self._attribute(node))
+        elif node.op == "call_module":
+            origins.append(node.target)
+        self.origins[node] = tuple(filter(None, origins))
+        self.constants[node] = CONSTANTS.get(call.key) or _constant_name(self.root, self.origins[node])
+
+    def _attribute(self, node: fx.Node) -> str:
+        """The path of a tensor of the module; of another that fx met, that of the attribute that holds it, or ""."""
+        if not re.fullmatch(r"_tensor_constant\d+", node.target):
+            return node.target
+        memory = self.values[node].untyped_storage().data_ptr()  # which a slice shares with the whole
+        for path, module in self.root.named_modules():
+            for (kind, *names), held in _tensors(vars(module)):
+                if held.untyped_storage().data_ptr() == memory and module is not self.root:
+                    return f"{path}.{names[0] if kind in ('_parameters', '_buffers') else kind}"
+        return ""
 
     def _takes_all(self, node: fx.Node, source: fx.Node) -> bool:
         """Whether `node` is a slice that leaves nothing out."""
@@ -292,6 +382,16 @@ class _Converter:
         if swapped.shape != expected.shape or swapped.stride() != expected.stride():
             return None
         return node, parted.shape[1], inside[1:]
+
+
+def _constant_name(root: nn.Module, origins: tuple[str, ...]) -> str:
+    """What to call a constant: the positions that it tells, its parameter, or else whatever it comes from."""
+    for pattern, words in POSITIONS:
+        if any(pattern.search(origin) for origin in origins):
+            return words
+    parameters = dict(root.named_parameters())
+    chosen = next((origin for origin in origins if origin in parameters), origins[0] if origins else "a constant")
+    return chosen.split(".")[-1]
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:

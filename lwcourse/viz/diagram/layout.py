@@ -16,6 +16,7 @@ from lwcourse.viz.diagram.graph import Diagram, Edge, Node
 COLUMN_GAP = 18.0   # points between neighbours in a layer
 ARROW_WIDTH = 14.0  # what a passing arrow takes up in a layer
 STEM = 12.0         # how far arrows run together before they fork to both sides
+ROOM = 14.0         # how far all arrows below a layer run upright, where the shape beside one needs room
 
 
 @dataclass(frozen=True)
@@ -82,23 +83,29 @@ def is_bar(node: Node) -> bool:
     return node.kind in ("merge", "split") and not is_symbol(node)
 
 
-def arrange(diagram: Diagram, sizes: Mapping[str, tuple[float, float]], gap: float) -> Layout:
-    """Place boxes of the given (width, height) in points, with `gap` points from layer to layer."""
+def arrange(diagram: Diagram, sizes: Mapping[str, tuple[float, float]], gap: float,
+            roomy: frozenset[str] = frozenset()) -> Layout:
+    """Place boxes of the given (width, height) in points, with `gap` points from layer to layer.
+
+    Below the layers of the boxes `roomy` there is ROOM for words between upright arrows.
+    """
     lanes = _Lanes(diagram)
     positions = lanes.positions({name: width for name, (width, _) in sizes.items()})
     forks = lanes.forks(positions)
-    bands, y = [], 0.0
+    bands, feet, y = [], [], 0.0  # where the boxes of a layer begin and end, and where arrows below them begin to turn
     for row in lanes.rows:
         names = [name for name in row.values() if isinstance(name, str)]
         height = max(sizes[name][1] for name in names)
         bands.append((y, y + height))
-        y += height + gap + (STEM if forks & set(names) else 0.0)
+        feet.append(y + height + (ROOM if roomy & set(names) else 0.0))
+        y = feet[-1] + gap + (STEM if forks & set(names) else 0.0)
     boxes = {name: Box(positions[lane], sum(bands[lanes.layer[name]]) / 2, *sizes[name])
              for name, lane in lanes.of_node.items()}
     for node in diagram.nodes:
         if is_bar(node):
             boxes[node.name] = _stretched(node, boxes[node.name], lanes, positions)
-    routes = [_route(diagram, index, lanes, positions, boxes, bands, forks) for index in range(len(diagram.edges))]
+    routes = [_route(diagram, index, lanes, positions, boxes, bands, feet, forks)
+              for index in range(len(diagram.edges))]
 
     left = min([box.left for box in boxes.values()] + [x for route in routes for x, _, _ in route.pieces])
     right = max([box.right for box in boxes.values()] + [x for route in routes for x, _, _ in route.pieces])
@@ -274,12 +281,12 @@ def _stretched(node: Node, box: Box, lanes: _Lanes, positions: list[float]) -> B
 
 
 def _route(diagram: Diagram, index: int, lanes: _Lanes, positions: list[float], boxes: Mapping[str, Box],
-           bands: list[tuple[float, float]], forks: set[str]) -> Route:
+           bands: list[tuple[float, float]], feet: list[float], forks: set[str]) -> Route:
     edge = diagram.edges[index]
     source, target = boxes[edge.source], boxes[edge.target]
     first, last = lanes.layer[edge.source], lanes.layer[edge.target]
     lane = positions[lanes.of_edge[index]]
-    passing = [(lane, *bands[i]) for i in range(first + 1, last)]
+    passing = [(lane, bands[i][0], feet[i]) for i in range(first + 1, last)]
     start = source.x
     if is_bar(diagram.node(edge.source)):
         start = _inside(source, lane if passing else positions[lanes.of_node[edge.target]])
@@ -297,7 +304,7 @@ def _route(diagram: Diagram, index: int, lanes: _Lanes, positions: list[float], 
         offset = 12.0 * (twins.index(index) - (len(twins) - 1) / 2)
         start, end = start + offset, end + offset
     stem = STEM if edge.source in forks else 0.0
-    pieces = [(start, source.bottom, bands[first][1] + stem), *passing]
+    pieces = [(start, source.bottom, feet[first] + stem), *passing]
     pieces += [(end, bands[last][0], target.top)] if entry == "top" else [(above, bands[last][0], target.y)]
     return Route(edge, tuple(pieces), entry, stem > 0)
 

@@ -38,8 +38,8 @@ ARITHMETIC = {"add": "+", "iadd": "+", "mul": "×", "imul": "×", "multiply": "�
 REDUCTIONS = {"mean": "mean", "sum": "sum", "max": "max", "amax": "max", "min": "min", "amin": "min",
               "std": "std", "var": "variance"}
 RESHAPES = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "squeeze",
-            "unsqueeze", "expand", "repeat", "roll", "pad", "stack", "fold", "unfold", "pixelshuffle",
-            "pixelunshuffle"}
+            "viewas", "reshapeas", "expandas", "unsqueeze", "expand", "repeat", "roll", "pad", "stack", "fold",
+            "unfold", "pixelshuffle", "pixelunshuffle"}
 AXES = {1: "C", 2: "H", 3: "W"}
 
 
