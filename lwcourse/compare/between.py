@@ -29,7 +29,7 @@ class Parting:
     tolerance: float
     mine_later: Later = field(default_factory=list)
     reference_later: Later = field(default_factory=list)
-    names: tuple[frozenset[str] | None, frozenset[str] | None] = (None, None)  # activations that each side has
+    names: tuple[tuple[str, ...] | None, tuple[str, ...] | None] = (None, None)  # activations that each side has
 
     @cached_property
     def ours(self) -> Formula | None:

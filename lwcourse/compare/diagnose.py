@@ -1,15 +1,15 @@
 """Walk along two networks and say, in words, where and why they part."""
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.compare.between import READ, Parting, cause, effect
+from lwcourse.compare.between import READ, Parting, cause, effect, not_finite
 from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, close
 from lwcourse.compare.graph import Value as Step
-from lwcourse.compare.layouts import layout_error
+from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.parted import Anchor, Parted
 from lwcourse.compare.trace import Call, Layer, Run
 from lwcourse.compare.transfer import fit
@@ -121,6 +121,32 @@ def _parting(walk: Walk, k: int, mine: Tensor, reference: Tensor) -> Parting:
     return Parting(mine, reference, values, walk.tolerance, *later)
 
 
+def _other_numbers(anchors: list[Anchor]) -> list[Anchor]:
+    """The same tensors with other numbers in them, small and large, so that nothing is alike by chance.
+
+    Two anchors that are one tensor, such as what leaves a layer and enters the next, stay one.
+    """
+    generator = torch.Generator("cpu").manual_seed(5)
+    made: dict[Step, tuple[Tensor, Tensor]] = {}
+    found = []
+    for anchor in anchors:
+        if anchor.reference not in made or made[anchor.reference][0].shape != anchor.theirs.shape:
+            shape = anchor.theirs.shape
+            numbers = 2 * torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+            large = torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu") < 0.03
+            made[anchor.reference] = numbers * (1 + 11 * large), torch.arange(numbers.numel()).double().view(shape)
+        numbers, places = made[anchor.reference]
+        shape = tuple(anchor.ours.shape)
+        where = next((view for view, real in zip(arrangements(places, shape), arrangements(anchor.theirs, shape),
+                                                 strict=True) if close(real, anchor.ours, 1e-6)), None)
+        if where is not None and anchor.theirs.is_floating_point():
+            found.append(replace(anchor, ours=numbers.flatten()[where.long()], theirs=numbers,
+                                 name=replace(anchor.name, tensor=numbers)))
+        elif not anchor.theirs.is_floating_point():
+            found.append(anchor)
+    return found
+
+
 def _anchors(walk: Walk) -> list[Anchor]:
     """Everything that enters and leaves layers and is equal, and the inputs."""
     found = [Anchor(a, b, x, x, Value("", False, x))
@@ -154,13 +180,21 @@ def _names(model: nn.Module) -> dict[int, str]:
 
 def _why(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
     """What differs between two layers: as the operators say, else what the numbers look like."""
-    try:
-        parted = Parted(*steps, _anchors(walk), walk.tolerance, tuple(map(_names, walk.models)),
-                        (parting.mine, parting.reference), _plain_outputs(walk))
-    except ValueError:
+    if cause(parting, (not_finite,)):
         return cause(parting)
-    read = parted.read(parting)
-    return read and cause(read, READ) or parted.cause() or cause(parting)
+    anchors, names = _anchors(walk), tuple(map(_names, walk.models))
+    for numbers, inside in ((_other_numbers(anchors), []), (anchors, _plain_outputs(walk))):
+        try:
+            parted = Parted(*steps, numbers, walk.tolerance, names, inside)
+        except ValueError:
+            continue
+        if parted.equal_after_all:
+            continue
+        read = parted.read(parting)
+        said = read and cause(read, READ) or parted.cause()
+        if said:
+            return said
+    return cause(parting)
 
 
 def _is_inside(previous: Row | None, parting: Parting) -> bool:
@@ -378,8 +412,7 @@ def _operators_inside(walk: Walk, row: Row) -> str | None:
     anchors = [Anchor(v, w, x, y, Value(row.mine.name, False, y))
                for v, w, x, y in zip(a.entering, b.entering, a.inputs, b.inputs, strict=True)]
     try:
-        return Parted(a.leaving[0], b.leaving[0], anchors, walk.tolerance, tuple(map(_names, walk.models)),
-                      (a.outputs[0], b.outputs[0]), []).cause()
+        return Parted(a.leaving[0], b.leaving[0], anchors, walk.tolerance, tuple(map(_names, walk.models)), []).cause()
     except ValueError:
         return None
 

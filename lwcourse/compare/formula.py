@@ -83,6 +83,10 @@ class Formula:
             bracket = inner(source) if other is None else inner(source) + other
         return self.shrink(outer(bracket))
 
+    @property
+    def activations(self) -> list[str]:
+        return [name for name in (self.inner, self.gate, self.outer) if name not in (None, NONE)]
+
     def can_turn(self) -> bool:
         return self.other is not None and self.gate is None and self.inner == NONE
 
@@ -148,13 +152,15 @@ def _windows(size: tuple[int, int], wanted: tuple[int, int]) -> Iterator[tuple[s
                    partial(F.avg_pool2d, count_include_pad=False, **options))
 
 
-def explain(target: Tensor, values: list[Value], tolerance: float, names: frozenset[str] | None = None) -> Formula | None:
+def explain(target: Tensor, values: list[Value], tolerance: float, names: tuple[str, ...] | None = None) -> Formula | None:
     """The first formula that gives `target`, from `values` (oldest first), or None.
 
-    Tries one source, then sums with an earlier value, then gates, with the latest values first; only the
-    activations in `names`, when given.
+    Tries one source, then sums with an earlier value, then gates, with the latest values first; only with
+    the activations that are in `names`, when given, all of them.
     """
     for formula in _formulas(target, values[::-1], names):
+        if names is not None and sorted(formula.activations) != sorted(names):
+            continue
         sources = [v.tensor for v in (formula.source, formula.other) if v is not None]
         channels = _some_channels(target, sources) if formula.inner not in OVER_CLASSES else None
         try:
@@ -175,11 +181,11 @@ def _some_channels(target: Tensor, sources: list[Tensor]) -> Tensor | None:
     return None if few >= count else torch.linspace(0, count - 1, few, device="cpu").round().long()
 
 
-def _formulas(target: Tensor, values: list[Value], names: frozenset[str] | None) -> Iterator[Formula]:
+def _formulas(target: Tensor, values: list[Value], names: tuple[str, ...] | None) -> Iterator[Formula]:
     low, high, shape = target.min(), target.max(), tuple(target.shape)
     possible = [name for name, (_, least, most) in ACTIVATIONS.items() if least - 1e-3 <= low and high <= most + 1e-3
-                and (names is None or name in names)]
-    inner = [name for name in ACTIVATIONS if name not in OVER_CLASSES and (names is None or name in names)]
+                and (names is None or name in (NONE, *names))]
+    inner = [name for name in ACTIVATIONS if name not in OVER_CLASSES and (names is None or name in (NONE, *names))]
     outer = [name for name in inner if name in possible]
     fitting = [(v, resize, f) for v in values for resize, f in resizes(tuple(v.tensor.shape), shape)]
     for value, resize, shrink in fitting:
@@ -194,7 +200,7 @@ def _formulas(target: Tensor, values: list[Value], names: frozenset[str] | None)
     for source, (other, resize, shrink) in product([v for v in values if v.is_output][:4], usual[:12]):
         if source is not other:
             for gate, after, before in product(_gates(source.tensor, other.tensor), outer, inner):
-                if names is not None and gate not in names:
+                if names is not None and gate not in (NONE, *names):
                     continue
                 yield Formula(source, before, other, gate, after, resize, shrink)
 

@@ -99,6 +99,10 @@ def _places(tensor: Tensor) -> Tensor:
 class Graph(TorchDispatchMode):
     """Records the operators that run while it is entered; `value(tensor)` finds a tensor again, while it lives."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # else PyTorch imports its compiler, for seconds, at the first use
+        return False
+
     def __init__(self):
         super().__init__()
         self.nodes: list[Node] = []

@@ -6,7 +6,7 @@ compared from the inside out: the smallest piece of the learner's network whose 
 reference's makes the rest equal is the mistake, and the operators in it say what it is.
 """
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -63,17 +63,21 @@ class Parted:
     """
 
     def __init__(self, mine: Value, reference: Value, anchors: list[Anchor], tolerance: float,
-                 names: tuple[dict[int, str], dict[int, str]], found: tuple[Tensor, Tensor],
-                 inside: list[tuple[Tensor, formula.Value]]):
+                 names: tuple[dict[int, str], dict[int, str]], inside: list[tuple[Tensor, formula.Value]]):
         self.tolerance = tolerance
         self.inside = inside
         _spell_out(needed([mine], {a.mine for a in anchors}), needed([reference], {a.reference for a in anchors}))
-        self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0], found[0])
-        self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1], found[1])
+        self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0])
+        self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1])
         self._match()
 
-    def _side(self, target: Value, known: dict[Value, tuple[Tensor, object]], names: dict[int, str],
-              found: Tensor) -> Side:
+    @property
+    def equal_after_all(self) -> bool:
+        """Whether the two are equal when made from the anchors: then what differs lies elsewhere."""
+        ours, theirs = self.mine.tensors[self.mine.target], self.reference.tensors[self.reference.target]
+        return layout_error(ours, theirs) <= self.tolerance
+
+    def _side(self, target: Value, known: dict[Value, tuple[Tensor, object]], names: dict[int, str]) -> Side:
         nodes = needed([target], known)
         if len(nodes) > MOST_NODES:
             raise ValueError("too far from the last equal tensors")
@@ -84,8 +88,6 @@ class Parted:
         for node in nodes:
             for value in node.outputs:
                 value.shape = tuple(tensors[value].shape)  # those of formulas have none yet
-        if layout_error(tensors[target], found) > self.tolerance:
-            raise ValueError("the operators give other numbers when they run again")
         labels: dict[Value, object] = {value: name for value, (_, name) in known.items()}
         used = {target} | {v for node in nodes for v in node.operands}
         for value in used:
@@ -105,14 +107,11 @@ class Parted:
     # Matching by numbers
 
     def _match(self) -> None:
-        ours = [v for v in self.mine.tensors if self.mine.tensors[v].numel() and v is not self.mine.target]
+        ours = [v for v in self.mine.tensors if self.mine.tensors[v].numel()]
         prints = {v: _print(t) for side in (self.mine, self.reference) for v, t in side.tensors.items()}
         by_size: dict[int, list[Value]] = {}
         for v in self.reference.tensors:
-            if v is not self.reference.target or v in self.reference.known:
-                by_size.setdefault(self.reference.tensors[v].numel(), []).append(v)
-        if self.mine.target in self.mine.known:
-            ours.append(self.mine.target)
+            by_size.setdefault(self.reference.tensors[v].numel(), []).append(v)
         for v in ours:
             for w in by_size.get(self.mine.tensors[v].numel(), []):
                 if _alike(prints[v], prints[w]) and layout_error(self.mine.tensors[v], self.reference.tensors[w]) \
@@ -142,15 +141,17 @@ class Parted:
                      if not is_move(n.outputs[0]) and n.name not in operators.UNCHANGED]
             if len(nodes) > 6 or any(scalar(n) or not is_activation(n) and n.name not in SIMPLE for n in nodes):
                 return None
-            names.append(frozenset([formula.NONE, *(words(n).removesuffix(" over axis 1") for n in nodes if is_activation(n))]))
+            active = [words(n).removesuffix(" over axis 1") for n in nodes if is_activation(n)]
+            names.append(tuple(active))
             used = {v for n in side.nodes(stops) for v in n.operands if v in side.known} | {side.target} & side.known
             values += [side.names[v] for v in used if isinstance(side.names.get(v), formula.Value)]
-        order = {id(v.tensor): (k, v) for k, v in enumerate(parting.values)}
-        kept = {id(v.tensor): order[id(v.tensor)] for v in values if id(v.tensor) in order}
+        order = {(v.layer, v.is_output): k for k, v in enumerate(parting.values)}
+        kept = {id(v.tensor): v for v in values}
         if len(kept) > 4 or not kept:
             return None
-        return replace(parting, values=[v for _, v in sorted(kept.values(), key=lambda item: item[0])],
-                       names=(names[0], names[1]))
+        return Parting(self.mine.tensors[self.mine.target], self.reference.tensors[self.reference.target],
+                       sorted(kept.values(), key=lambda v: order.get((v.layer, v.is_output), -1)), self.tolerance,
+                       parting.mine_later, parting.reference_later, (names[0], names[1]))
 
     # The smallest exchange that makes the rest equal
 
