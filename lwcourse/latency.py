@@ -116,4 +116,4 @@ def _named(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
             kind = f"the class {model.__name__}; build it first" if isinstance(model, type) else type(model).__name__
             raise TypeError(f"model {name!r} must be an nn.Module, got {kind}")
         refuse_lazy(model, "measure_latency")
-    return dict(models.items())
+    return {str(name): model for name, model in models.items()}

@@ -155,7 +155,8 @@ _FREE_OF_OTHERS |= {f"quantized.{name}" for name in ("add", "add_relu", "mul", "
 # Both are names without underscores around them.
 _FREE = {
     "batch_norm_impl_index", "batch_norm_no_update", "batch_norm_with_update", "cudnn_batch_norm", "miopen_batch_norm",
-    "fused_rms_norm", "weight_norm_interface", "softmax", "log_softmax", "softmin", "embedding_renorm", "gather", "take",
+    "fused_rms_norm", "weight_norm_interface", "softmax", "log_softmax", "softmin", "embedding_renorm", "gather",
+    "take",
     "cat", "stack", "copy", "to_copy", "fill", "zero", "constant_pad_nd", "flip", "roll", "repeat",
     "repeat_interleave", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "im2col", "col2im", "triu", "tril",
     "grid_sampler_2d", "grid_sampler_3d", "topk", "sort", "argsort", "nonzero", "searchsorted", "bucketize", "cummax",

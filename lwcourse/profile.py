@@ -32,10 +32,10 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.counter import Counter, LayerProfile
-from lwcourse.running import eval_mode, plain_network, unchanged
+from lwcourse.running import error_words, eval_mode, plain_network, unchanged
 from lwcourse.tables import html_table, text_table
 
-__all__ = ["LayerProfile", "Profile", "eval_mode", "format_bytes", "profile", "trace"]
+__all__ = ["LayerProfile", "Profile", "checked_size", "eval_mode", "format_bytes", "profile", "trace"]
 
 
 @dataclass
@@ -127,7 +127,7 @@ def profile(model: nn.Module, input_size: Sequence[int] = (3, 224, 224)) -> Prof
     forward raises; TypeError when `model` is no nn.Module.
     """
     network = plain_network(model, "profile")
-    size = _checked_size(input_size)
+    size = checked_size(input_size)
     with torch.inference_mode(False):  # inside it, some operators run otherwise
         counter = trace(network, _zeros(network, size))
     return Profile(type(network).__name__, size, list(counter.layers.values()), counter.lifetimes.peak(),
@@ -145,22 +145,14 @@ def trace(network: nn.Module, x: Tensor) -> Counter:
                 counter.finish(network(x))
         except Exception as error:  # a learner's forward may raise anything
             raise ValueError(f"{type(network).__name__} cannot run an input of size {tuple(x.shape[1:])}: "
-                             f"{_words(error)}") from error
+                             f"{error_words(error)}") from error
         finally:
             counter.close()
     return counter
 
 
-def _words(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
-        return "there is not enough memory for it"
-    if isinstance(error, ValueError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _checked_size(input_size: Sequence[int]) -> tuple[int, ...]:
+def checked_size(input_size: Sequence[int]) -> tuple[int, ...]:
+    """`input_size` as a tuple of int. Raises ValueError unless it holds positive integers."""
     wanted = "input_size must hold positive integers, such as (3, 224, 224)"
     if isinstance(input_size, Tensor):
         raise ValueError(f"{wanted}, got a tensor of shape {tuple(input_size.shape)}; give tuple(x.shape[1:])")

@@ -2,6 +2,7 @@
 import time
 from dataclasses import dataclass, field
 from math import inf, isfinite, log
+from numbers import Real
 from statistics import median
 
 import torch
@@ -50,14 +51,19 @@ class RooflinePoint:
         return self.macs / self.seconds
 
     @property
+    def working_set(self) -> float:
+        """Bytes that one of its operators reads and writes, on average: those decide which cache can hold them."""
+        return self.bytes / self.calls
+
+    @property
     def attainable(self) -> float:
-        """The roof above this layer, in MACs per second, with the bandwidth for as many bytes as it moves."""
-        return self.roof.attainable(self.intensity, self.bytes)
+        """The roof above this layer, in MACs per second, with the bandwidth for its working set."""
+        return self.roof.attainable(self.intensity, self.working_set)
 
     @property
     def memory_seconds(self) -> float:
-        """Least time of its traffic, at the bandwidth of a working set of that size."""
-        return self.bytes / self.roof.bandwidth(self.bytes)
+        """Least time of its traffic, at the bandwidth for its working set, as if what fits a cache were in it."""
+        return self.bytes / self.roof.bandwidth(self.working_set)
 
     @property
     def compute_seconds(self) -> float:
@@ -173,7 +179,7 @@ class Roofline:
 
         Raises ValueError for an intensity that is negative or no number.
         """
-        if not intensity >= 0:
+        if not isinstance(intensity, Real) or not intensity >= 0:
             raise ValueError(f"intensity must be a number of at least 0, in MACs per byte, got {intensity!r}")
         return min(self.peak_macs_per_s, intensity * self.bandwidth(working_set))
 
@@ -225,7 +231,7 @@ def roofline(*, device: torch.device | str = "cpu", threads: int | None = None) 
 
 
 def _positive(value: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value) and value > 0
 
 
 def _product_rate(side: int, device: torch.device) -> float:

@@ -20,6 +20,16 @@ def whole_number(name: str, value: int, least: int, most: int | None = None, why
     raise ValueError(f"{name} must be {allowed}{why}, got {value!r}")
 
 
+def error_words(error: Exception) -> str:
+    """What an exception says, with its type unless it is a ValueError, whose words are a sentence."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        return "there is not enough memory for it"
+    if isinstance(error, ValueError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def plain_network(model: nn.Module, purpose: str) -> nn.Module:
     """The network inside the wrappers of torch.compile and of data parallelism.
 

@@ -20,7 +20,7 @@ from lwcourse.counter import Counter
 from lwcourse.layers import AdderConv2d, ConvBNAct
 from lwcourse.models.adder_resnet import RESNET20, AdderResNet, Basic
 from lwcourse.profile import format_bytes
-from lwcourse.running import cpu_threads
+from lwcourse.running import cpu_threads, whole_number
 from lwcourse.tables import counted, text_table
 
 IMAGES = 64  # of a training step
@@ -172,6 +172,7 @@ def report(*, rounds: int = 3, threads: int | None = None, images: int = IMAGES,
            only: list[Shape] | None = None) -> str:
     """Both tables as text; `only` takes other layers than those of `shapes()`, `images` is for the training step."""
     names = ("textbook", "cdist", "ours", "conv2d")
+    rounds = whole_number("rounds", rounds, 1)
     with cpu_threads(threads) as used:
         layers = [("layer", "pass", *(f"{name} (ms)" for name in names), "textbook / ours", "ours / conv2d",
                    *(f"{name} peak" for name in names))]

@@ -135,7 +135,8 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
     layer's share of its network's time. A filled dot is near the bound that holds it, memory or
     compute (`point.bound`); a hollow one is held by neither, but by the fixed cost of its calls or
     by its kernel. The slanted roof is main memory's; the dashed one above it, that of the smallest
-    working set, in a cache. Between their corners the size of the maps decides which limit is lower. Raises ValueError when there is no layer to draw.
+    working set, in a cache; between their corners the size of the maps decides which limit is lower.
+    Raises ValueError when there is no layer to draw.
     """
     networks = dict(points) if isinstance(points, Mapping) else {"": list(points)}
     networks = {name: [p for p in layers if p.macs and p.bytes and p.seconds] for name, layers in networks.items()}
@@ -146,7 +147,8 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
     colours = dict(zip(dict.fromkeys(kinds.values()), CYCLE, strict=False))
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(networks)}
     figure, axes = new_figure(7.8, 4.9, alt=_roofline_alt(roof, networks))
-    x_low, x_high = log_limits([roof.ridge / 4, roof.cache_ridge / 2, 4 * roof.ridge, *(point.intensity for point in everything)], 1.5)
+    x_low, x_high = log_limits([roof.ridge / 4, roof.cache_ridge / 2, 4 * roof.ridge,
+                                *(point.intensity for point in everything)], 1.5)
     y_low, y_high = log_limits([roof.peak_macs_per_s / 1e9, roof.attainable(x_low) / 1e9,
                                 *(point.achieved / 1e9 for point in everything)], 1.9)
     log_axis(axes.xaxis, x_low, x_high)
