@@ -50,6 +50,22 @@ def is_free(op) -> bool:
             or name.strip("_") in _FREE or name.strip("_").startswith(_FREE_BEGINNINGS))
 
 
+def decomposed(op, args: Sequence, kwargs: dict) -> Any:
+    """The result of an operator that is made of others, each of which a dispatch mode then sees; else NotImplemented.
+
+    Those of `OpOverload.decompose` that are written in Python are not what runs otherwise, so they are no choice here.
+    """
+    return op._op_dk(_COMPOSITE, *args, **kwargs) if _is_composite(op) else NotImplemented
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+@cache
+def _is_composite(op) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), _COMPOSITE)
+
+
 def _convolution(inputs: Sequence, output) -> int:
     weight, transposed = inputs[1], inputs[6]
     positions = inputs[0] if transposed else output  # each of them meets a whole kernel
@@ -221,9 +237,9 @@ def access_of(op, args: Sequence, kwargs: dict, output) -> Access | None:
     inputs, written, reads = [], [], []
     for kind, tensor in _arguments(signature, args, kwargs):
         inputs.append(tensor)
-        if kind != "read":
+        if kind in ("write", "both"):
             written.append(tensor)
-        if kind != "write":
+        if kind in ("read", "both"):
             reads.append(tensor)
     known = {storage_key(tensor) for tensor in inputs}
     results = [tensor for tensor in _tensors(output) if storage_key(tensor) not in known]
@@ -243,7 +259,7 @@ def changed_arguments(op, args: Sequence, kwargs: dict) -> list[Tensor]:
     signature = _signature(op)
     if not signature.changes:
         return []
-    return [tensor for kind, tensor in _arguments(signature, args, kwargs) if kind != "read"]
+    return [tensor for kind, tensor in _arguments(signature, args, kwargs) if kind in ("write", "both")]
 
 
 def allocates(op) -> bool:
@@ -257,7 +273,7 @@ class _Signature(NamedTuple):
     changes: bool
     gathers: bool
     several: bool  # results of different kinds, as in (values, indices)
-    positional: tuple[str, ...]  # of each argument: "read", "write", or "both" for what is changed in place
+    positional: tuple[str, ...]  # each argument: "read", "write", "both" if changed in place, "none" if for its shape
     named: dict[str, str]
 
 
@@ -272,11 +288,12 @@ def _signature(op) -> _Signature:
     allocating = name.startswith(("empty", "new_empty", "_empty"))
     untouched = op.is_view or allocating or name in ("set_", "resize_")
     kinds = {}
+    shape_only = name.endswith("_like") or name.startswith("new_")
     for i, argument in enumerate(op._schema.arguments):
         changed = argument.alias_info is not None and argument.alias_info.is_write
         whole = argument.is_out or (i == 0 and name in _OVERWRITES)
-        kinds[argument.name] = "read" if not changed else "write" if whole else "both"
-    return _Signature(untouched, allocating, set(kinds.values()) != {"read"}, name in _GATHERS,
+        kinds[argument.name] = ("none" if shape_only else "read") if not changed else "write" if whole else "both"
+    return _Signature(untouched, allocating, not {"write", "both"}.isdisjoint(kinds.values()), name in _GATHERS,
                       len(op._schema.returns) > 1, tuple(kinds.values()), kinds)
 
 
