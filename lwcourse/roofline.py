@@ -84,9 +84,10 @@ class RooflinePoint:
     def bound(self) -> str:
         """What holds the layer: "memory" or "compute", whichever takes longer, or "neither".
 
-        It is neither where the layer takes more than NEAR times as long as both allow; `limit` then says what else.
+        It is neither where the layer takes more than NEAR times as long as both allow, rounded to one decimal as in
+        the table; `limit` then says what else.
         """
-        if self.time_per_bound > NEAR:
+        if round(self.time_per_bound, 1) > NEAR:
             return "neither"
         return "memory" if self.memory_seconds > self.compute_seconds else "compute"
 

@@ -44,7 +44,7 @@ def point(name: str, kind: str, intensity: float, share: float, seconds: float =
     return RooflinePoint(name, kind, macs, round(macs / intensity), seconds, ROOF)
 
 
-POINTS = [point("a", "depthwise", 0.5, 0.9, 4e-3), point("b", "1x1", 5.0, 0.6, 1e-3),
+POINTS = [point("a", "depthwise", 0.5, 0.9, 4e-3), point("b", "1x1", 5.0, 0.5, 1e-3),
           point("c", "1x1", 20.0, 0.8, 15e-3)]
 
 

@@ -56,7 +56,8 @@ NET, X = nn.Conv2d(3, 4, 3), torch.zeros(2, 3, 8, 8)
     ({"models": nn.LazyConv2d(4, 3)}, "lazy layers without shapes yet: run it once"),
     *(({"rounds": rounds}, "rounds must be a whole number of at least 2, got") for rounds in
       (1, 0, -1, 2.5, "20", float("nan"), None, True, [2])),
-    *(({"warmup": warmup}, "warmup must be a whole number of at least 0, got") for warmup in (-1, 0.5, "1", None, True)),
+    *(({"warmup": warmup}, "warmup must be a whole number of at least 0, got")
+      for warmup in (-1, 0.5, "1", None, True)),
     *(({"threads": threads}, "threads must be a whole number from 1 to .* processors.*, got") for threads in
       (0, -4, "2", 1.5, True, float("nan"), 100_000, 4 * os.cpu_count() + 1)),
 ])

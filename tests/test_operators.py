@@ -134,8 +134,9 @@ PRELU = nn.PReLU(8)
 
 
 def by_hand(x):
-    return F.linear(F.relu6(F.batch_norm(F.conv2d(x, CONV.weight, CONV.bias, padding=1), NORM.running_mean,
-                                         NORM.running_var, NORM.weight, NORM.bias)).mean((2, 3)), HEAD.weight, HEAD.bias)
+    y = F.conv2d(x, CONV.weight, CONV.bias, padding=1)
+    y = F.batch_norm(y, NORM.running_mean, NORM.running_var, NORM.weight, NORM.bias)
+    return F.linear(F.relu6(y).mean((2, 3)), HEAD.weight, HEAD.bias)
 
 
 HEAD = nn.Linear(8, 5)
@@ -153,7 +154,8 @@ SAME = {
                        lambda x: nn.Flatten()(nn.AdaptiveAvgPool2d(1)(x)), lambda x: x.flatten(2).mean(2)],
     "BatchNorm": [NORM, lambda x: F.batch_norm(x, NORM.running_mean, NORM.running_var, NORM.weight, NORM.bias)],
     "LayerNorm": [LN, lambda x: F.layer_norm(x, (6,), LN.weight, LN.bias)],
-    "max-pooling": [nn.MaxPool2d(2), lambda x: F.max_pool2d(x, 2), lambda x: F.max_pool2d(x, 2, return_indices=True)[0]],
+    "max-pooling": [nn.MaxPool2d(2), lambda x: F.max_pool2d(x, 2),
+                    lambda x: F.max_pool2d(x, 2, return_indices=True)[0]],
     "views": [nn.Identity(), lambda x: x.chunk(2, 1)[0], lambda x: x.transpose(1, 2), lambda x: x.flatten(1),
               lambda x: x.expand(3, -1, -1, -1), lambda x: F.dropout(x, training=False), lambda x: x.contiguous(),
               lambda x: x.reshape(1, 4, 2, 6, 6), lambda x: torch.split(x, 3, 1)[1], lambda x: x[:, ::2]],

@@ -194,7 +194,8 @@ class Raises(nn.Module):
     (AssertionError("shape"), "AssertionError: shape"), (AssertionError(), "AssertionError"),
     (ZeroDivisionError("by 0"), "ZeroDivisionError: by 0"), (StopIteration(), "StopIteration"),
     (NotImplementedError("later"), "NotImplementedError: later"), (RuntimeError("boom"), "RuntimeError: boom"),
-    (ValueError("images must be square"), "images must be square"), (MemoryError(), "there is not enough memory for it"),
+    (ValueError("images must be square"), "images must be square"),
+    (MemoryError(), "there is not enough memory for it"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "there is not enough memory for it"),
 ])
 def test_whatever_a_forward_raises_becomes_a_sentence_and_leaves_no_trace(error, words):
@@ -265,7 +266,8 @@ X = torch.ones(1, 3, 8, 8)
 @pytest.mark.parametrize("wrap", [
     lambda: nn.DataParallel(PLAIN), lambda: torch.compile(PLAIN, backend="eager"), lambda: torch.jit.trace(PLAIN, X),
     lambda: torch.export.export(PLAIN, (X,)).module(), lambda: nn.DataParallel(torch.compile(PLAIN, backend="eager")),
-    lambda: torch.fx.symbolic_trace(PLAIN), lambda: copy.deepcopy(PLAIN).to("meta"), lambda: copy.deepcopy(PLAIN).half(),
+    lambda: torch.fx.symbolic_trace(PLAIN), lambda: copy.deepcopy(PLAIN).to("meta"),
+    lambda: copy.deepcopy(PLAIN).half(),
 ], ids=["DataParallel", "compiled", "traced", "exported", "both", "fx", "meta", "half"])
 def test_wrapped_networks_count_as_what_they_wrap(wrap):
     with warnings.catch_warnings():
