@@ -75,7 +75,7 @@ class Counter(TorchDispatchMode):
     """Sees every ATen operator, also those in composite modules, and books it to the innermost module that is running.
 
     A layer that computes in a kernel of its own may say what it costs by a method
-    `additions(input, output) -> int`; it then counts as one operator, whatever its forward calls.
+    `additions(input, output) -> int`; its traffic is then that of one operator, whatever its forward calls.
     """
 
     def __init__(self, model: nn.Module):
@@ -170,7 +170,7 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if not self._own_kernels and mac_formula(func) is None and func.namespace != "prim":
+        if mac_formula(func) is None and func.namespace != "prim":
             with self:  # an operator made of others: under inference mode they arrive as one
                 output = decomposed(func, args, kwargs)
             if output is not NotImplemented:
@@ -181,7 +181,11 @@ class Counter(TorchDispatchMode):
         output = func(*args, **kwargs)
         for tensor in tensors_in(output):
             self.eager.hold(tensor)
-        if not self._own_kernels:
+        if self._own_kernels:
+            macs = count_macs(func, args, output)
+            if macs:
+                self._layer(self._running[-1].module).macs += macs
+        else:
             self._book(func, args, kwargs, output)
         return output
 

@@ -38,7 +38,7 @@ def test_macs_are_half_of_torchs_flops(name, monkeypatch):
     with FlopCounterMode(display=False) as oracle:  # sees the operators of the same forward pass
         counted = lw.profile(network)
     assert 2 * counted.macs == oracle.get_total_flops()
-    assert counted.params == sum(p.numel() for p in network.parameters())
+    assert counted.params == sum(p.numel() for p in network.parameters()) and counted.uncounted == ()
 
 
 def test_layers_are_the_formulas():
@@ -120,6 +120,22 @@ def test_a_layer_with_its_own_kernel_can_say_its_additions():
     counted = lw.profile(AdderConv2d(3, 4, 3, padding=1), (3, 8, 8))
     assert counted.traffic_bytes == 4 * (3 * 64 + 3 * 4 * 9 + 4 * 64), "one pass, whatever its kernel packs"
     assert counted.peak_activation_bytes == 4 * (3 * 64 + 4 * 64) and not counted.uncounted
+
+
+def test_a_layer_that_says_its_additions_may_multiply_too():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1, bias=False)
+
+        def additions(self, x, output):
+            return 7
+
+        def forward(self, x):
+            return self.conv(x) + x.sum()
+
+    counted = lw.profile(Both(), (3, 8, 8))
+    assert (counted.macs, counted.adds) == (64 * 12, 7)
 
 
 def test_an_attribute_called_additions_that_is_no_method_is_the_learners_own():
