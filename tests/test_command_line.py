@@ -93,6 +93,72 @@ def test_errors_are_one_line(capsys):
     assert (code, out) == (2, "") and err.startswith("error: there is no model 'mobilenet_v9'; did you mean")
 
 
+@pytest.mark.parametrize(("command", "words"), [
+    ("latency mbv2 --batch 0", "batch must be a whole number of at least 1, got 0"),
+    ("latency mbv2 --batch -1", "batch must be a whole number of at least 1, got -1"),
+    ("latency mbv2 --rounds 1", "rounds must be a whole number of at least 2, got 1"),
+    ("latency mbv2 --threads 100000", "threads must be a whole number from 1 to"),
+    ("latency mbv2 --input-size 3 -1 8", "input_size must hold positive integers"),
+    ("latency mbv2 --device gpu", "there is no device 'gpu'"),
+    ("profile mbv2 --input-size 3 0 0", "input_size must hold positive integers"),
+    ("benchmark mbv2 --batches 0", "batches must be a whole number of at least 1, got 0"),
+    ("benchmark mbv2 --batches 1 -2", "got -2"),
+    ("benchmark mbv2 --seconds -1", "seconds must be a positive number, got -1.0"),
+    ("benchmark mbv2 --seconds nan", "seconds must be a positive number, got nan"),
+    ("benchmark mbv2 --rounds 1", "rounds must be a whole number of at least 2, got 1"),
+    ("benchmark mbv2 --threads 0", "threads must be a whole number from 1 to"),
+    ("benchmark mbv2 mobilenet_v9", "there is no model 'mobilenet_v9'"),
+    ("benchmark-adder --rounds 0", "rounds must be a whole number of at least 1, got 0"),
+    ("benchmark-adder --threads -2", "threads must be a whole number from 1 to"),
+])
+def test_what_cannot_be_measured_is_refused_before_anything_is_built(command, words, capsys, monkeypatch):
+    monkeypatch.setattr("lwcourse.benchmarks.networks.keep_memory", lambda: None)  # it would last until the tests end
+    for name in ("create_model", "profile", "measure_latency", "transfer_weights"):
+        monkeypatch.setattr(lw, name, lambda *_, **__: pytest.fail("something was built"))
+    code, out, err = run(capsys, *command.split())
+    assert (code, out) == (2, "") and err.startswith("error: ") and words in err and err.count("\n") == 1
+
+
+def test_an_image_beyond_the_memory_is_one_line(capsys):
+    code, _, err = run(capsys, "profile", "mbv2", "--width", "0.25", "--input-size", "3", "1000000", "1000000")
+    assert code == 2 and "takes 10.9 TiB" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("raised", "code", "words"), [
+    (KeyboardInterrupt(), 130, "interrupted"), (RuntimeError("boom"), 2, "error: RuntimeError: boom"),
+    (KeyError("k"), 2, "error: KeyError: 'k'"), (MemoryError(), 2, "error: there is not enough memory for it"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "error: there is not enough memory"),
+    (OSError(28, "No space left on device"), 2, "error: OSError: [Errno 28] No space left on device"),
+    (ModuleNotFoundError("No module named 'timm.models'", name="timm.models"), 2,
+     "error: profile needs timm: pip install 'lwcourse[dev]'"),
+    (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), 2,
+     "error: profile needs scikit-learn: pip install 'lwcourse[course]'"),
+    (ModuleNotFoundError("No module named 'elsewhere'", name="elsewhere"), 2, "error: No module named 'elsewhere'"),
+])
+def test_whatever_fails_is_one_line_and_an_exit_code(raised, code, words, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise raised
+    monkeypatch.setattr(lw, "profile", fail)
+    found, _, err = run(capsys, "profile", "mbv2", "--width", "0.25")
+    assert found == code and err.startswith(words) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("command", "package"), [("benchmark ghostnet", "timm"), ("exercises", "nbformat")])
+def test_a_missing_package_is_named_with_its_extra(command, package, capsys, monkeypatch):
+    monkeypatch.setattr("lwcourse.benchmarks.networks.keep_memory", lambda: None)
+    monkeypatch.setitem(sys.modules, package, None)
+    for module in [name for name in sys.modules if name.startswith("lwcourse.authoring")]:
+        monkeypatch.delitem(sys.modules, module)
+    code, _, err = run(capsys, *command.split())
+    assert code == 2 and err == f"error: {command} needs {package}: pip install 'lwcourse[dev]'\n"
+
+
+def test_check_env_says_how_to_install_in_a_checkout_and_from_a_wheel(monkeypatch, tmp_path):
+    assert environment.install_command() == "pip install -e '.[course]'"
+    monkeypatch.setattr(lw, "__file__", str(tmp_path / "site-packages" / "lwcourse" / "__init__.py"))
+    assert environment.install_command() == "pip install 'lwcourse[course]'"
+
+
 def test_check_env_names_what_is_missing(capsys, monkeypatch):
     assert run(capsys, "check-env")[0] == 0
     real = environment.version

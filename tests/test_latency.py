@@ -1,10 +1,13 @@
-"""`lw.measure_latency` and `lw.roofline`: what they run, restore and compute. No test asserts a time."""
+"""`lw.measure_latency`: what it runs, restores and computes. No test asserts a time."""
+import os
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import lwcourse as lw
-from lwcourse.latency import Latencies, Latency, Roofline
+from lwcourse.latency import Latencies, Latency
 
 
 class Spy(nn.Module):
@@ -42,43 +45,66 @@ def test_median_quartiles_and_ratio():
     assert "3000.00 ms" in str(both) and "2 threads" in str(both) and "0.50" in both._repr_html_()
 
 
+NET, X = nn.Conv2d(3, 4, 3), torch.zeros(2, 3, 8, 8)
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"models": {}}, "no model to measure"),
-    ({"rounds": 1}, "rounds must be at least 2"),
-    ({"threads": 0}, "threads must be at least 1, got 0"),
+    ({"x": X[:0]}, "x must hold at least one image, got shape \\(0, 3, 8, 8\\)"),
+    ({"x": X[..., :0]}, "at least one image"),
+    ({"models": nn.Conv2d(3, 4, 3, device="meta"), "x": X.to("meta")}, "shapes but no numbers"),
+    ({"models": nn.LazyConv2d(4, 3)}, "lazy layers without shapes yet: run it once"),
+    *(({"rounds": rounds}, "rounds must be a whole number of at least 2, got") for rounds in
+      (1, 0, -1, 2.5, "20", float("nan"), None, True, [2])),
+    *(({"warmup": warmup}, "warmup must be a whole number of at least 0, got")
+      for warmup in (-1, 0.5, "1", None, True)),
+    *(({"threads": threads}, "threads must be a whole number from 1 to .* processors.*, got") for threads in
+      (0, -4, "2", 1.5, True, float("nan"), 100_000, 4 * os.cpu_count() + 1)),
 ])
 def test_bad_arguments_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        lw.measure_latency(**{"models": nn.Identity(), "x": torch.zeros(1)} | arguments)
+        lw.measure_latency(**{"models": NET, "x": X, "rounds": 2, "warmup": 0} | arguments)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"models": None}, "a dict from a name to a network.*got NoneType"), ({"models": [NET]}, "got list"),
+    ({"models": "mobilenet_v2"}, "got str"), ({"models": nn.ReLU}, "got type"),
+    ({"models": {"a": None}}, "model 'a' must be an nn.Module, got NoneType"),
+    ({"models": {"a": NET, "b": nn.Linear}}, "model 'b' must be an nn.Module, got the class Linear; build it first"),
+    ({"x": None}, "x must be a tensor .* got NoneType"), ({"x": (1, 3, 8, 8)}, "got tuple"),
+    ({"x": X.numpy()}, "got ndarray; torch.from_numpy"),
+])
+def test_what_is_no_network_or_tensor_is_refused(arguments, words):
+    with pytest.raises(TypeError, match=words):
+        lw.measure_latency(**{"models": NET, "x": X} | arguments)
+
+
+def test_numpys_numbers_and_any_name_will_do():
+    latencies = lw.measure_latency({1: NET}, X, rounds=np.int64(2), warmup=np.int8(0), threads=np.int64(1))
+    assert list(latencies) == ["1"] and len(latencies["1"].times) == 2 and "1" in str(latencies)
+
+
+def test_buffers_and_random_numbers_are_left_as_they_were():
+    class Draws(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x):
+            self.calls += 1
+            return x + torch.rand(1)
+
+    network, state = Draws(), torch.get_rng_state()
+    lw.measure_latency(network, X, rounds=2, warmup=0)
+    assert network.calls == 0 and torch.equal(state, torch.get_rng_state())
+
+
+def test_an_exported_network_is_timed_in_the_mode_that_it_has():
+    exported = torch.export.export(NET.eval(), (X,)).module()
+    assert len(lw.measure_latency({"exported": exported, "plain": NET.train()}, X, rounds=2, warmup=0)) == 2
+    assert NET.training
 
 
 def test_a_model_on_another_device_is_named():
     with pytest.raises(ValueError, match="model 'far' is on meta, but x is on cpu"):
         lw.measure_latency({"far": nn.Linear(2, 2, device="meta")}, torch.zeros(1, 2))
-
-
-def test_the_roof():
-    roof = Roofline(peak_macs_per_s=100e9, bandwidth_bytes_per_s=10e9, device="cpu", threads=2)
-    assert roof.ridge == 10.0
-    assert roof.attainable(4.0) == 40e9 and roof.attainable(50.0) == 100e9
-
-
-def test_layers_are_placed_by_what_they_cost():
-    roof = Roofline(peak_macs_per_s=100e9, bandwidth_bytes_per_s=10e9, device="cpu", threads=1)
-    network = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False), nn.ReLU(),
-                            nn.Conv2d(64, 128, 3, padding=1, bias=False)).train()
-    depthwise, dense = roof.place(network, torch.randn(2, 64, 14, 14), rounds=2)
-    assert (depthwise.name, dense.name) == ("0", "2") and network.training
-    assert depthwise.macs == 2 * 14 * 14 * 64 * 9
-    assert depthwise.bytes == 4 * (2 * 2 * 64 * 14 * 14 + 64 * 9)
-    assert depthwise.intensity == depthwise.macs / depthwise.bytes
-    assert (depthwise.bound, dense.bound) == ("memory", "compute")
-    assert depthwise.attainable == depthwise.intensity * 10e9 and dense.attainable == 100e9
-    assert depthwise.achieved == depthwise.macs / depthwise.seconds > 0
-    assert not network[0]._forward_hooks
-
-
-def test_the_machine_is_measured():
-    roof = lw.roofline(threads=1)
-    assert roof.peak_macs_per_s > 1e8 and roof.bandwidth_bytes_per_s > 1e8
-    assert roof.threads == 1 and "GMAC/s" in repr(roof)

@@ -1,6 +1,9 @@
 """`lw.profile` against PyTorch's own counter, against formulas, and against what must not change."""
 import copy
+import random
+import warnings
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -8,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lwcourse as lw
+from lwcourse.layers import AdderConv2d
 from lwcourse.profile import format_bytes
 
 LARGER = {"densenet161", "densenet169", "densenet201", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
@@ -34,7 +38,7 @@ def test_macs_are_half_of_torchs_flops(name, monkeypatch):
     with FlopCounterMode(display=False) as oracle:  # sees the operators of the same forward pass
         counted = lw.profile(network)
     assert 2 * counted.macs == oracle.get_total_flops()
-    assert counted.params == sum(p.numel() for p in network.parameters())
+    assert counted.params == sum(p.numel() for p in network.parameters()) and counted.uncounted == ()
 
 
 def test_layers_are_the_formulas():
@@ -113,28 +117,31 @@ def test_a_layer_with_its_own_kernel_can_say_its_additions():
             return 11 * x.numel()
 
     assert lw.profile(nn.Sequential(Adder()), (3, 8)).adds == 11 * 24
+    counted = lw.profile(AdderConv2d(3, 4, 3, padding=1), (3, 8, 8))
+    assert counted.traffic_bytes == 4 * (3 * 64 + 3 * 4 * 9 + 4 * 64), "one pass, whatever its kernel packs"
+    assert counted.peak_activation_bytes == 4 * (3 * 64 + 4 * 64) and not counted.uncounted
 
 
-def test_peak_of_live_activations():
-    x, y = 4 * 3 * 64, 4 * 10 * 64
-    chain = nn.Sequential(nn.Conv2d(3, 10, 1), nn.ReLU(), nn.Conv2d(10, 10, 1))
-    in_place = nn.Sequential(nn.Conv2d(3, 10, 1), nn.ReLU(inplace=True), nn.Conv2d(10, 10, 1))
-    assert lw.profile(chain, (3, 8, 8)).peak_activation_bytes == x + 2 * y
-    assert lw.profile(in_place[:2], (3, 8, 8)).peak_activation_bytes == x + y
-
-    class Shortcut(nn.Module):
+def test_a_layer_that_says_its_additions_may_multiply_too():
+    class Both(nn.Module):
         def __init__(self):
             super().__init__()
-            self.convs = nn.ModuleList(nn.Conv2d(10, 10, 1) for _ in range(3))
+            self.conv = nn.Conv2d(3, 4, 1, bias=False)
+
+        def additions(self, x, output):
+            return 7
 
         def forward(self, x):
-            y = x
-            for conv in self.convs:
-                y = conv(y)
-            return x + y
+            return self.conv(x) + x.sum()
 
-    # While the sum is made, x, y and the sum are alive; without the shortcut, two maps would be enough.
-    assert lw.profile(Shortcut(), (10, 8, 8)).peak_activation_bytes == 3 * y
+    counted = lw.profile(Both(), (3, 8, 8))
+    assert (counted.macs, counted.adds) == (64 * 12, 7)
+
+
+def test_an_attribute_called_additions_that_is_no_method_is_the_learners_own():
+    conv = nn.Conv2d(3, 4, 3)
+    conv.additions = 3
+    assert (lw.profile(conv, (3, 8, 8)).macs, lw.profile(conv, (3, 8, 8)).adds) == (36 * 4 * 27, 0)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -163,15 +170,162 @@ def test_an_input_that_does_not_fit_is_named_and_leaves_no_hooks():
     assert network.training and not network[0]._forward_hooks and not network[0]._forward_pre_hooks
 
 
-@pytest.mark.parametrize("size", [(), (3, 0, 8), (3, 8.5, 8), (3, -1, 8)])
+@pytest.mark.parametrize("size", [
+    (), (3, 0, 8), (3, 8.5, 8), (3, -1, 8), 224, None, "3,8,8", b"388", (3, True, True), (3, float("nan"), 8), 3.5,
+    ("3", "8", "8"), (3, None, 8), np.ones(3), [(3, 8, 8)], torch.ones(3, 8, 8), torch.tensor([3, 8, 8]),
+], ids=lambda size: str(size)[:20])
 def test_bad_sizes_are_refused(size):
-    with pytest.raises(ValueError, match="positive integers"):
+    with pytest.raises(ValueError, match="input_size must hold positive integers, such as") as refused:
         lw.profile(nn.Identity(), size)
+    assert len(str(refused.value)) < 200, "names a tensor's shape, not its numbers"
+
+
+@pytest.mark.parametrize("size", [[3, 8, 8], torch.Size((3, 8, 8)), np.array([3, 8, 8]), tuple(np.int64([3, 8, 8]))])
+def test_any_sequence_of_whole_numbers_is_a_size(size):
+    counted = lw.profile(nn.Conv2d(3, 4, 1), size)
+    assert counted.input_size == (3, 8, 8) and all(type(side) is int for side in counted.input_size)
+
+
+@pytest.mark.parametrize("side", [10**7, 10**30, 2**40])
+def test_a_size_beyond_the_memory_is_refused_before_it_is_made(side):
+    with pytest.raises(ValueError, match="takes .* there are .* of memory on cpu"):
+        lw.profile(nn.Conv2d(3, 4, 1), (3, side, side))
+
+
+class Raises(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.conv = error, nn.Conv2d(3, 3, 1)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        torch.rand(1)
+        self.conv(x)
+        raise self.error
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (KeyError("k"), "KeyError: 'k'"), (AttributeError("no such"), "AttributeError: no such"),
+    (AssertionError("shape"), "AssertionError: shape"), (AssertionError(), "AssertionError"),
+    (ZeroDivisionError("by 0"), "ZeroDivisionError: by 0"), (StopIteration(), "StopIteration"),
+    (NotImplementedError("later"), "NotImplementedError: later"), (RuntimeError("boom"), "RuntimeError: boom"),
+    (ValueError("images must be square"), "images must be square"),
+    (MemoryError(), "there is not enough memory for it"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "there is not enough memory for it"),
+])
+def test_whatever_a_forward_raises_becomes_a_sentence_and_leaves_no_trace(error, words):
+    network = Raises(error).train()
+    random_state = torch.get_rng_state()
+    with pytest.raises(ValueError) as refused:
+        lw.profile(network, (3, 8, 8))
+    assert str(refused.value) == f"Raises cannot run an input of size (3, 8, 8): {words}"
+    assert refused.value.__cause__ is error
+    assert network.calls == 0 and network.training and torch.equal(random_state, torch.get_rng_state())
+    assert not (network.conv._forward_hooks or network.conv._forward_pre_hooks or network._forward_hooks)
+
+
+def test_an_interrupt_passes_and_leaves_no_trace():
+    network = Raises(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        lw.profile(network, (3, 8, 8))
+    assert network.calls == 0 and not network.conv._forward_hooks
+
+
+def test_what_forward_writes_is_put_back():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+            self.embedding = nn.Embedding(10, 4, max_norm=0.1)  # shrinks its rows in place
+            self.register_buffer("calls", torch.zeros(1))
+            self.register_buffer("seen", None)
+
+        def forward(self, x):
+            self.calls += 1
+            self.calls = self.calls * 2
+            self.seen = torch.ones(3)
+            self.register_buffer("late", torch.ones(2))
+            self.norm.train()
+            self.conv.weight.mul_(2)
+            self.conv.bias = nn.Parameter(torch.zeros(4))
+            random.random(), np.random.rand(), torch.rand(1)
+            self.embedding(torch.tensor([1]))
+            return self.norm(self.conv(x))
+
+    network = Writes().eval()
+    before, calls = copy.deepcopy(network.state_dict()), network.calls
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    lw.profile(network, (3, 8, 8))
+    after = network.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[key], before[key]) for key in before)
+    assert network.calls is calls and not network.norm.training
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+def test_a_frozen_batch_norm_stays_frozen():
+    class Frozen(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    network = Frozen(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    lw.profile(network, (3, 8, 8))
+    assert network.training and network[0].training and not network[1].training
+
+
+PLAIN = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+X = torch.ones(1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda: nn.DataParallel(PLAIN), lambda: torch.compile(PLAIN, backend="eager"), lambda: torch.jit.trace(PLAIN, X),
+    lambda: torch.export.export(PLAIN, (X,)).module(), lambda: nn.DataParallel(torch.compile(PLAIN, backend="eager")),
+    lambda: torch.fx.symbolic_trace(PLAIN), lambda: copy.deepcopy(PLAIN).to("meta"),
+    lambda: copy.deepcopy(PLAIN).half(),
+], ids=["DataParallel", "compiled", "traced", "exported", "both", "fx", "meta", "half"])
+def test_wrapped_networks_count_as_what_they_wrap(wrap):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        network = wrap()
+    counted = lw.profile(network, (3, 8, 8))
+    assert (counted.macs, counted.params) == (36 * 4 * 27, 4 * 27 + 8)
+
+
+def test_a_compiled_module_inside_counts_layer_by_layer():
+    inner = nn.Sequential(nn.Conv2d(4, 4, 1))
+    inner.compile(backend="eager")
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), inner)
+    network(X)  # compiled now
+    assert [layer.macs for layer in lw.profile(network, (3, 8, 8)).layers] == [64 * 12, 64 * 16]
+
+
+def test_what_cannot_be_followed_is_refused_in_words():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(PLAIN)
+    for network in (scripted, nn.Sequential(nn.Conv2d(3, 3, 1), scripted)):
+        with pytest.raises(ValueError, match="compiled by TorchScript, and hides its layers"):
+            lw.profile(network, (3, 8, 8))
+    with pytest.raises(ValueError, match="Sequential has lazy layers without shapes yet: run it once, then call"):
+        lw.profile(nn.Sequential(nn.LazyConv2d(4, 3)), (3, 8, 8))
+
+
+def test_a_default_device_of_another_kind_changes_nothing():
+    torch.set_default_device("meta")
+    try:
+        assert lw.profile(PLAIN, (3, 8, 8)).macs == 36 * 4 * 27
+        assert lw.profile(nn.ReLU(), (3, 8, 8)).traffic_bytes == 2 * 4 * 192
+    finally:
+        torch.set_default_device(None)
 
 
 def test_only_modules_are_profiled():
     with pytest.raises(TypeError, match="takes a torch.nn.Module, got str"):
         lw.profile("mobilenet_v2")
+    with pytest.raises(TypeError, match="got type ReLU, a class: build the network first"):
+        lw.profile(nn.ReLU)
 
 
 def test_tables_hold_the_totals():
@@ -181,7 +335,7 @@ def test_tables_hold_the_totals():
 
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0 B"), (1536, "1.5 KiB"), (3 * 2**20, "3.0 MiB"),
-                                              (2**31, "2.0 GiB")])
+                                              (2**31, "2.0 GiB"), (2**41, "2.0 TiB"), (2**62, "4,096.0 PiB")])
 def test_bytes_for_people(count, words):
     assert format_bytes(count) == words
 

@@ -340,7 +340,7 @@ def _proof(axes: Axes, card: lw.ModelCard, profile: lw.Profile, left: float, rig
 def _work_bars(axes: Axes, network: nn.Module, profile: lw.Profile, left: float, right: float, top: float) -> str:
     """Multiply-adds and bytes moved, each as one bar divided by family of layer; returns them in words."""
     families = {"1×1 conv": theme.SKY, "depthwise": theme.ORANGE, "stem, classifier": theme.BLUE,
-                "BN": theme.MUTED, "ReLU6": theme.GREEN}
+                "BN": theme.MUTED, "ReLU6": theme.GREEN, "sums": theme.PALETTE["purple"]}
     parts = dict(network.named_modules())
     totals = {family: [0, 0] for family in families}
     for layer in profile.layers:
@@ -354,7 +354,7 @@ def _work_bars(axes: Axes, network: nn.Module, profile: lw.Profile, left: float,
         elif isinstance(part, (nn.BatchNorm2d, nn.ReLU6)):
             family = "BN" if isinstance(part, nn.BatchNorm2d) else "ReLU6"
         else:
-            continue  # dropout and Identity do nothing in eval mode
+            family = "sums"  # of the shortcuts, and the mean over the pixels; dropout does nothing in eval mode
         totals[family][0] += layer.macs
         totals[family][1] += layer.moved_bytes
     words = []
@@ -375,7 +375,7 @@ def _work_bars(axes: Axes, network: nn.Module, profile: lw.Profile, left: float,
             x += width
         shares = [f"{family} {100 * pair[i] / total:.0f} %" for family, pair in totals.items()]
         words.append(f"{name}: {', '.join(shares)}")
-    x = left + 128.0
+    x = left + 86.0
     for family, colour in families.items():
         axes.add_patch(_rounded(x, top + 63, 8, 8, 1.5, facecolor=theme.tint(colour, 0.75), edgecolor="none"))
         axes.text(x + 11, top + 67, family, fontsize=7.6, va="center_baseline", color=theme.MUTED)

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lwcourse as lw
-from lwcourse.latency import _threads
+from lwcourse.counter import Counter
 from lwcourse.layers import AdderConv2d, ConvBNAct
 from lwcourse.models.adder_resnet import RESNET20, AdderResNet, Basic
-from lwcourse.profile import _Counter, format_bytes
+from lwcourse.profile import format_bytes
+from lwcourse.running import cpu_threads, whole_number
 from lwcourse.tables import counted, text_table
 
 IMAGES = 64  # of a training step
@@ -123,9 +124,9 @@ def medians(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 def peak_bytes(function: Callable[[], object]) -> int:
     """Most bytes of tensors that live at once while the function runs; what it is given does not count."""
-    with _Counter(nn.Module()) as counter:
+    with Counter(nn.Module()) as counter:
         function()
-    return counter.peak
+    return counter.eager.peak
 
 
 def layer_rows(shape: Shape, rounds: int) -> list[tuple[str, ...]]:
@@ -171,7 +172,8 @@ def report(*, rounds: int = 3, threads: int | None = None, images: int = IMAGES,
            only: list[Shape] | None = None) -> str:
     """Both tables as text; `only` takes other layers than those of `shapes()`, `images` is for the training step."""
     names = ("textbook", "cdist", "ours", "conv2d")
-    with _threads(threads) as used:
+    rounds = whole_number("rounds", rounds, 1)
+    with cpu_threads(threads) as used:
         layers = [("layer", "pass", *(f"{name} (ms)" for name in names), "textbook / ours", "ours / conv2d",
                    *(f"{name} peak" for name in names))]
         for shape in only or shapes():

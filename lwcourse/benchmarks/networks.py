@@ -9,6 +9,7 @@ from torch import nn
 import lwcourse as lw
 from lwcourse.latency import Latencies
 from lwcourse.references import REFERENCES
+from lwcourse.running import check_threads, whole_number
 from lwcourse.tables import counted, text_table
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -48,6 +49,18 @@ def race(names: Sequence[str], *, batches: Sequence[int] = (1, 16), rounds: int 
                 yield name, label, layout, batch, both
 
 
+def check_options(*, batches: Sequence[int] = (1,), rounds: int = 40, seconds: float = 20.0,
+                  threads: int | None = None) -> None:
+    """Raise ValueError for options of `race` that nothing can be measured with."""
+    for batch in batches:
+        whole_number("batches", batch, 1)
+    whole_number("rounds", rounds, 2)
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < float("inf"):
+        raise ValueError(f"seconds must be a positive number, got {seconds!r}")
+    if threads is not None:
+        check_threads(threads)
+
+
 def keep_memory() -> None:
     """Let the process keep the memory that it frees, where its malloc is that of glibc; until the process ends.
 
@@ -66,7 +79,10 @@ def report(names: Sequence[str] | None = None, **options) -> tuple[str, bool]:
     `names` defaults to every network that has a peer in a package, but for those of adders: the peers that
     these have take minutes for an image.
     """
+    check_options(**options)
     names = names or [name for name in sorted(REFERENCES) if not lw.model_card(name).counted_adds]
+    for name in names:
+        lw.model_card(name)  # an unknown one is refused before the first is measured
     rows = [("network", "peer", "layout", "batch", "ours", "peer", "ratio")]
     ratios = []
     for name, label, layout, batch, both in race(names, **options):

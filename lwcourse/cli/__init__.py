@@ -2,8 +2,12 @@
 import argparse
 import sys
 from collections.abc import Callable
+from importlib.metadata import requires
+
+from packaging.requirements import Requirement
 
 from lwcourse.cli import authoring, environment, networks, timing
+from lwcourse.running import error_words
 
 GROUPS = (networks, timing, environment, authoring)
 
@@ -14,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, function: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=words, description=words)
-        sub.set_defaults(function=function)
+        sub.set_defaults(function=function, command=name)
         return sub
 
     for group in GROUPS:
@@ -23,9 +27,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Whatever fails is one line on stderr, and exit code 2; 130 for an interrupt."""
     args = parser().parse_args(arguments)
     try:
         return args.function(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        words = _missing(args, error)
     except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        words = str(error) or type(error).__name__
+    except Exception as error:  # a traceback helps nobody who types a command
+        words = error_words(error)
+    print(f"error: {words}", file=sys.stderr)
+    return 2
+
+
+def _missing(args: argparse.Namespace, error: ModuleNotFoundError) -> str:
+    """Which package a command needs, and which extra of lwcourse brings it."""
+    module = (error.name or "").split(".")[0]
+    package = {"sklearn": "scikit-learn", "yaml": "pyyaml"}.get(module, module)
+    for requirement in map(Requirement, requires("lwcourse")):
+        if requirement.name == package:
+            extra = next((name for name in ("course", "fast", "dev") if f'"{name}"' in str(requirement.marker)), None)
+            source = f"'lwcourse[{extra}]'" if extra else package
+            return f"{' '.join([args.command, *getattr(args, 'names', ())])} needs {package}: pip install {source}"
+    return str(error)

@@ -3,6 +3,7 @@ import argparse
 import importlib
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 import torch
 from packaging.requirements import Requirement
@@ -30,11 +31,17 @@ def check_env(args: argparse.Namespace) -> int:
         if not fits and extra in ("always needed", "course"):
             lacking.append(requirement.name)
     if lacking:
-        print(f"the chapters need {', '.join(lacking)}; install with: pip install -e '.[course]'")
+        print(f"the chapters need {', '.join(lacking)}; install with: {install_command()}")
         return 1
     importlib.import_module("torchvision")  # one that does not fit torch fails here
     print("the chapters can run")
     return 0
+
+
+def install_command() -> str:
+    """How to install what the chapters need: into a checkout, where the package lies in one, or from a wheel."""
+    checkout = (Path(lw.__file__).parents[1] / "pyproject.toml").is_file()
+    return "pip install -e '.[course]'" if checkout else "pip install 'lwcourse[course]'"
 
 
 def add_commands(command: Commands) -> None:

@@ -3,6 +3,7 @@ import argparse
 
 import lwcourse as lw
 from lwcourse.cli.options import Commands, add_image_options, network_options
+from lwcourse.profile import checked_size
 from lwcourse.registry import ModelCard, accuracy_words, alias_words
 from lwcourse.tables import text_table
 
@@ -52,7 +53,8 @@ def card_table(card: ModelCard) -> str:
 
 
 def show_profile(args: argparse.Namespace) -> int:
-    print(lw.profile(lw.create_model(args.name, **network_options(args)), tuple(args.input_size)))
+    size = checked_size(args.input_size)
+    print(lw.profile(lw.create_model(args.name, **network_options(args)), size))
     return 0
 
 

@@ -5,13 +5,18 @@ import torch
 
 import lwcourse as lw
 from lwcourse.cli.options import Commands, add_image_options, add_timing_options, network_options
+from lwcourse.profile import checked_size
+from lwcourse.running import check_threads, whole_number
 
 
 def latency(args: argparse.Namespace) -> int:
-    device = lw.pick_device(args.device)
+    device, size = lw.pick_device(args.device), checked_size(args.input_size)
+    batch, rounds = whole_number("batch", args.batch, 1), whole_number("rounds", args.rounds, 2)
+    if args.threads is not None:
+        check_threads(args.threads)
     networks = {name: lw.create_model(name, **network_options(args)).to(device) for name in args.names}
-    x = torch.randn(args.batch, *args.input_size, device=device)
-    print(lw.measure_latency(networks, x, rounds=args.rounds, threads=args.threads))
+    x = torch.randn(batch, *size, device=device)
+    print(lw.measure_latency(networks, x, rounds=rounds, threads=args.threads))
     return 0
 
 

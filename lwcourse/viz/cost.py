@@ -198,7 +198,8 @@ def stages(profile: Profile) -> list[tuple[str, tuple[int, ...]]]:
     for layer in profile.layers:
         shape, stage = tuple(layer.output_shape[1:]), stage_of(layer.name)
         is_gate = shape[1:] == (1, 1) and max(shapes.get(stage, ())[1:], default=1) > 1
-        if len(shape) not in (1, 3) or is_gate or layer.kind in ("Dropout", "Identity"):
+        whole = not layer.name and len(profile.layers) > 1  # what the network's own forward does between its stages
+        if len(shape) not in (1, 3) or is_gate or whole or layer.kind in ("Dropout", "Identity"):
             continue
         shapes[stage] = shape
     joined: list[tuple[list[str], tuple[int, ...]]] = []

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from lwcourse.latency import Latencies, Roofline, RooflinePoint
-from lwcourse.profile import Profile
+from lwcourse.profile import Profile, format_bytes
+from lwcourse.roofline import NEAR
 from lwcourse.tables import counted
 from lwcourse.viz.cost import METRICS, bar_panel
 from lwcourse.viz.labels import legend_above, listed, log_axis, log_limits, place_labels, require_entries, short_count
@@ -118,6 +119,9 @@ def latency_bars(latencies: Latencies, *, macs: Mapping[str, int | Profile] | No
 
 
 Points = Sequence[RooflinePoint]
+LIMITS = {"memory": "memory-bound", "compute": "compute-bound",
+          "fixed cost per call": "limited by the fixed cost of a call",
+          "kernel efficiency": "limited by the efficiency of their kernel"}
 
 
 @themed
@@ -128,7 +132,11 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
     `points` is what `roof.place(model, x)` returns, or a dict from network to that, each with a
     marker of its own. Colours tell kinds of layers apart: `kind(point)`, by default `point.kind`;
     beyond six kinds, those that take least time become "other". A dot's area grows with the
-    layer's share of its network's time. Raises ValueError when there is no layer to draw.
+    layer's share of its network's time. A filled dot is near the bound that holds it, memory or
+    compute (`point.bound`); a hollow one is held by neither, but by the fixed cost of its calls or
+    by its kernel. The slanted roof is main memory's; the dashed one above it, that of the smallest
+    working set, in a cache; between their corners the size of the maps decides which limit is lower.
+    Raises ValueError when there is no layer to draw.
     """
     networks = dict(points) if isinstance(points, Mapping) else {"": list(points)}
     networks = {name: [p for p in layers if p.macs and p.bytes and p.seconds] for name, layers in networks.items()}
@@ -139,7 +147,8 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
     colours = dict(zip(dict.fromkeys(kinds.values()), CYCLE, strict=False))
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(networks)}
     figure, axes = new_figure(7.8, 4.9, alt=_roofline_alt(roof, networks))
-    x_low, x_high = log_limits([roof.ridge / 4, 4 * roof.ridge, *(point.intensity for point in everything)], 1.5)
+    x_low, x_high = log_limits([roof.ridge / 4, roof.cache_ridge / 2, 4 * roof.ridge,
+                                *(point.intensity for point in everything)], 1.5)
     y_low, y_high = log_limits([roof.peak_macs_per_s / 1e9, roof.attainable(x_low) / 1e9,
                                 *(point.achieved / 1e9 for point in everything)], 1.9)
     log_axis(axes.xaxis, x_low, x_high)
@@ -148,13 +157,18 @@ def roofline(roof: Roofline, points: Points | Mapping[str, Points], *,
     for name, layers in networks.items():
         whole = sum(point.seconds for point in layers)
         for point in sorted(layers, key=lambda point: -point.seconds):  # small dots over large ones
+            colour = colours[kinds[kind(point)]]
+            look = ({"facecolor": colour, "edgecolor": CARD, "linewidth": 0.7} if point.bound != "neither" else
+                    {"facecolor": "none", "edgecolor": colour, "linewidth": 1.5})
             axes.scatter(point.intensity, point.achieved / 1e9, s=24 + 900 * point.seconds / whole, zorder=3,
-                         marker=markers[name], color=colours[kinds[kind(point)]], edgecolor=CARD, linewidth=0.7,
-                         alpha=0.85)
+                         marker=markers[name], alpha=0.85, **look)
     handles = [Line2D([], [], linestyle="", marker="o", markersize=8, color=colour, label=name)
                for name, colour in colours.items()]
     handles += [Line2D([], [], linestyle="", marker=marker, markersize=7, color=MUTED, label=name)
                 for name, marker in markers.items() if name]
+    if any(point.bound == "neither" for point in everything):
+        handles.append(Line2D([], [], linestyle="", marker="o", markersize=7, color=MUTED, markerfacecolor="none",
+                              markeredgewidth=1.5, label=f"hollow: over {NEAR:g} × its bound"))
     legend_above(figure, handles, title)
     axes.set(xlabel="MACs per byte moved (dots: larger when the layer takes more of the time)",
              ylabel=f"GMAC/s reached on {roof.device}, {counted(roof.threads, 'thread')}")
@@ -180,13 +194,16 @@ def _few_kinds(points: Points, kind: Callable[[RooflinePoint], str]) -> dict[str
 def _draw_roof(axes: Axes, roof: Roofline) -> None:
     (x_low, x_high), y_low = axes.get_xlim(), axes.get_ylim()[0]
     peak, ridge = roof.peak_macs_per_s / 1e9, roof.ridge
-    axes.axvspan(x_low, ridge, color=PALETTE["sky"], alpha=0.13, linewidth=0, zorder=0)
+    axes.axvspan(x_low, roof.cache_ridge, color=PALETTE["sky"], alpha=0.13, linewidth=0, zorder=0)
     axes.axvspan(ridge, x_high, color=PALETTE["orange"], alpha=0.10, linewidth=0, zorder=0)
     axes.plot([x_low, ridge, x_high], [roof.attainable(x_low) / 1e9, peak, peak], color=INK, linewidth=2.2, zorder=2)
+    if roof.bandwidths:
+        axes.plot([x_low, roof.cache_ridge, ridge], [roof.attainable(x_low, 0) / 1e9, peak, peak], color=INK,
+                  linewidth=1.2, zorder=2, linestyle=FRONT_DASHES)
     axes.vlines(ridge, y_low, peak, color=INK, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
     note = {"fontsize": 9, "color": INK, "zorder": 4}
-    axes.annotate("memory-bound", (x_low, y_low), xytext=(6, 5), textcoords="offset points", **note)
-    axes.annotate("compute-bound", (x_high, y_low), xytext=(-6, 5), textcoords="offset points", ha="right", **note)
+    axes.annotate("memory bounds", (x_low, y_low), xytext=(6, 5), textcoords="offset points", **note)
+    axes.annotate("arithmetic bounds", (x_high, y_low), xytext=(-6, 5), textcoords="offset points", ha="right", **note)
     axes.annotate(f"ridge: {ridge:.3g} MACs/byte", (ridge, y_low), xytext=(-4, 24), textcoords="offset points",
                   rotation=90, ha="right", **note)
     axes.annotate(f"peak: {peak:.3g} GMAC/s", (x_high, peak), xytext=(-6, 5), textcoords="offset points", ha="right",
@@ -194,26 +211,37 @@ def _draw_roof(axes: Axes, roof: Roofline) -> None:
 
 
 def _name_slope(axes: Axes, roof: Roofline) -> None:
-    """Write the bandwidth along the slanted roof, whose angle is known once the layout is."""
+    """Write the bandwidths along the slanted roofs, whose angle is known once the layout is."""
     axes.figure.draw_without_rendering()
     x_low = axes.get_xlim()[0]
     ends = axes.transData.transform([(x, roof.attainable(x) / 1e9) for x in (x_low, roof.ridge)])
     angle = degrees(atan2(*(ends[1] - ends[0])[::-1]))
-    middle = (x_low * roof.ridge) ** 0.5
-    axes.annotate(f"memory: {roof.bandwidth_bytes_per_s / 1e9:.3g} GB/s", (middle, roof.attainable(middle) / 1e9),
-                  xytext=(-3, 5), textcoords="offset points", rotation=angle, rotation_mode="anchor", ha="center",
-                  va="bottom", fontsize=9, color=INK, zorder=4)
+    roofs = [("memory", roof.bandwidth_bytes_per_s, (-3, 5), "bottom")]
+    if roof.cache_bandwidth > 1.5 * roof.bandwidth_bytes_per_s:  # closer, and the words would lie on one another
+        roofs = [("memory", roof.bandwidth_bytes_per_s, (3, -5), "top"),
+                 ("cache", roof.cache_bandwidth, (-3, 5), "bottom")]
+    for name, bandwidth, offset, side in roofs:
+        middle = (x_low * roof.peak_macs_per_s / bandwidth) ** 0.5
+        axes.annotate(f"{name}: {bandwidth / 1e9:.3g} GB/s", (middle, middle * bandwidth / 1e9), xytext=offset,
+                      textcoords="offset points", rotation=angle, rotation_mode="anchor", ha="center", va=side,
+                      fontsize=9, color=INK, zorder=4)
 
 
 def _roofline_alt(roof: Roofline, networks: Mapping[str, Points]) -> str:
     sentences = []
     for name, layers in networks.items():
-        bound = sum(point.bound == "memory" for point in layers)
-        share = 100 * sum(p.seconds for p in layers if p.bound == "memory") / sum(p.seconds for p in layers)
         slowest = max(layers, key=lambda point: point.seconds)
-        sentences.append(f"{name + ': ' if name else ''}{bound} of {len(layers)} layers are memory-bound and take "
-                         f"{share:.0f} % of the time; the longest, {slowest.name}, reaches "
-                         f"{slowest.achieved / 1e9:.3g} of at most {slowest.attainable / 1e9:.3g} GMAC/s")
+        held = "; ".join(f"{sum(p.limit == limit for p in layers)} of {len(layers)} layers are {words} and take "
+                         f"{_share(layers, limit):.0f} % of the time" for limit, words in LIMITS.items()
+                         if any(p.limit == limit for p in layers))
+        sentences.append(f"{name + ': ' if name else ''}{held}; the longest, {slowest.name or 'the network itself'}, "
+                         f"reaches {slowest.achieved / 1e9:.3g} of at most {slowest.attainable / 1e9:.3g} GMAC/s")
+    cache = (f" ({roof.cache_bandwidth / 1e9:.3g} GB/s for {format_bytes(roof.bandwidths[0][0])}, in a cache)"
+             if roof.bandwidths else "")
     return (f"Roofline plot, peak {roof.peak_macs_per_s / 1e9:.3g} GMAC/s, memory "
-            f"{roof.bandwidth_bytes_per_s / 1e9:.3g} GB/s, ridge at {roof.ridge:.3g} MACs per byte. "
+            f"{roof.bandwidth_bytes_per_s / 1e9:.3g} GB/s{cache}, ridge at {roof.ridge:.3g} MACs per byte. "
             f"{listed(sentences)}.")
+
+
+def _share(layers: Points, limit: str) -> float:
+    return 100 * sum(p.seconds for p in layers if p.limit == limit) / sum(p.seconds for p in layers)

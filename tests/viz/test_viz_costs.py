@@ -8,7 +8,7 @@ from torch import nn
 
 import lwcourse as lw
 from lwcourse import viz
-from lwcourse.latency import Latencies, Latency, RooflinePoint
+from lwcourse.latency import Latencies, Latency, Roofline, RooflinePoint
 from lwcourse.layers import SqueezeExcitation
 from lwcourse.models.mobilenet_v2 import STAGES
 from lwcourse.profile import Profile
@@ -211,6 +211,23 @@ class TestSpeed:
     def test_the_alt_text_counts_what_waits_for_memory(self):
         alt = viz.roofline(ROOF, POINTS).alt
         assert "2 of 3 layers are memory-bound and take 25 % of the time" in alt and "longest, c, reaches" in alt
+
+    def test_a_dot_is_hollow_where_neither_roof_holds_it(self):
+        far = [point("d", "1x1", 2.0, 0.1, 2e-3), *POINTS]
+        figure = viz.roofline(ROOF, far)
+        dots = {c.get_offsets()[0][0]: c for c in figure.axes[0].collections if isinstance(c, PathCollection)}
+        assert [len(dots[p.intensity].get_facecolor()) for p in far] == [0, 1, 1, 1]
+        assert "hollow: over 2 × its bound" in [text.get_text() for text in figure.legends[0].get_texts()]
+        assert "1 of 4 layers are limited by the efficiency of their kernel and take 9 % of the time" in figure.alt
+        assert "hollow" not in str([text.get_text() for text in viz.roofline(ROOF, POINTS).legends[0].get_texts()])
+
+    def test_the_roof_of_a_cache_stands_above_that_of_memory(self):
+        roof = Roofline(80e9, 10e9, "cpu", 2, bandwidths=((2**16, 160e9), (2**28, 10e9)))
+        points = [RooflinePoint(p.name, p.kind, p.macs, p.bytes, p.seconds, roof) for p in POINTS]
+        figure = viz.roofline(roof, points)
+        corners = sorted(line.get_xdata()[1] for line in figure.axes[0].lines if len(line.get_xdata()) == 3)
+        assert corners == [0.5, 8.0], "80 GMAC/s at 160 and at 10 GB/s"
+        assert "160 GB/s for 64.0 KiB, in a cache" in figure.alt
 
     @pytest.mark.parametrize("call, message", [
         (lambda: viz.pareto({}), "is empty"),
