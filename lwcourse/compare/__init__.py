@@ -17,7 +17,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference
+from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference, out_of_sight
 from lwcourse.compare.follow import Comparer, line_up
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.layouts import relative_error
@@ -209,7 +209,10 @@ def _conclude(walk: Walk, ours_run: Run, ours: nn.Module, theirs: nn.Module, inp
     finding = None
     if max_error > walk.tolerance:
         finding = _judge(walk, *outputs, [(ours, ours_run, YOURS), (theirs, theirs_run, REFERENCE)], inputs)
-    elif not all(row.agrees(walk.tolerance) for row in walk.rows):
+    else:
+        steps = [_named_steps(side.outputs, side) for side in (ours_run, theirs_run)]
+        finding = out_of_sight(walk, [(k, steps[0][k], steps[1][k]) for k in steps[1]])
+    if finding is None and not all(row.agrees(walk.tolerance) for row in walk.rows):
         notes.append("some layers inside give other values than their partners, but the outputs agree")
     public = [_public(row, walk.tolerance) for row in walk.rows]
     focus = walk.rows.index(finding.row) if finding and finding.row else None

@@ -1,4 +1,5 @@
 """Walk along two networks and say, in words, where and why they part."""
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, clo
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.parted import Anchor, Parted
-from lwcourse.compare.trace import Call, Layer, Run
+from lwcourse.compare.trace import Call, Layer, Run, has_own_forward
 from lwcourse.compare.transfer import fit
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm)
@@ -151,10 +152,14 @@ def _anchors(walk: Walk) -> list[Anchor]:
     """Everything that enters and leaves layers and is equal, and the inputs."""
     found = [Anchor(a, b, x, x, Value("", False, x))
              for a, b, x in zip(walk.runs[0].entering, walk.runs[1].entering, walk.inputs, strict=True)]
+    calls = Counter(row.mine_call.module for row in walk.rows if row.mine_call)
+    seen: Counter = Counter()
     for row in walk.rows:
         a, b = row.mine_call, row.reference_call
         if a is None or b is None or not row.agrees(walk.tolerance):
             continue
+        seen[a.module] += 1
+        which = seen[a.module] if calls[a.module] > 1 else 0
         sides = [(False, a.entering, b.entering, a.inputs, b.inputs)]
         if not a.fused:
             sides.append((True, a.leaving, b.leaving, a.outputs, b.outputs))
@@ -164,7 +169,7 @@ def _anchors(walk: Walk) -> list[Anchor]:
                     continue
                 tensor = mine[k] if mine is not None and k < len(mine) else reference[k]
                 if tuple(tensor.shape) == v.shape and tensor.dim() > 0:
-                    found.append(Anchor(v, w, tensor, reference[k], Value(row.mine.name, is_output, reference[k])))
+                    found.append(Anchor(v, w, tensor, reference[k], Value(row.mine.name, is_output, reference[k], which)))
     return found
 
 
@@ -195,6 +200,50 @@ def _why(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
         if said:
             return said
     return cause(parting)
+
+
+def out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding | None:
+    """What differs between two networks whose outputs are equal for x: the same layers, but operators between them
+    that part where x does not lead, as ReLU and ReLU6 do below 6."""
+    anchors, names = _anchors(walk), tuple(map(_names, walk.models))
+    after = _other_numbers([a for a in anchors if a.name.is_output or not a.name.layer])
+    into = _other_numbers([a for a in anchors if not a.name.is_output])
+    for row in walk.rows:
+        a, b = row.mine_call, row.reference_call
+        if a is None or b is None or not row.agrees(walk.tolerance):
+            continue
+        places = [(steps, after, f"before {walk.place(row)}: ", row)
+                  for steps in zip(a.entering, b.entering, strict=False)]
+        if has_own_forward(row.mine.module) or has_own_forward(row.reference.module):
+            places += [(steps, into, f"{walk.place(row)}: ", row) for steps in zip(a.leaving, b.leaving, strict=False)
+                       if not a.fused]
+        for steps, numbers, where, at in places:
+            words = _hidden(steps, numbers, walk.tolerance, names)
+            if words:
+                return Finding(where + words, at)
+    for _, *steps in outputs:
+        words = _hidden(tuple(steps), after, walk.tolerance, names)
+        if words:
+            last = walk.rows[-1].mine if walk.rows else None
+            end = f"layer {len(walk.rows)} of {len(walk.rows)}, your `{last.name}`" if last else "the start"
+            return Finding(f"between {end}, and the output: {words}", None)
+    return None
+
+
+def _hidden(steps: tuple[Step, Step], anchors: list[Anchor], tolerance: float,
+            names: tuple[dict[int, str], dict[int, str]]) -> str | None:
+    try:
+        parted = Parted(*steps, anchors, tolerance, names, [])
+    except ValueError:
+        return None
+    if parted.alike or parted.equal_after_all:
+        return None
+    ends = parted.mine.tensors[steps[0]], parted.reference.tensors[steps[1]]
+    if not all(torch.isfinite(t).all() for t in ends) or ends[0].numel() != ends[1].numel():
+        return None  # numbers that neither network was made for
+    read = parted.read(Parting(*ends, [a.name for a in anchors], tolerance))
+    said = read and cause(read, READ) or parted.cause()
+    return f"{said} (for this x both are equal, for other numbers they are not)" if said else None
 
 
 def _is_inside(previous: Row | None, parting: Parting) -> bool:
@@ -270,7 +319,7 @@ def _missing_or_extra(walk: Walk, k: int) -> str:
 
 def _other_tensors(walk: Walk, k: int) -> str:
     row = walk.rows[k]
-    words = _settings(row.mine.module, row.reference.module)
+    words = _other_norm(row, walk.tolerance) or _settings(row.mine.module, row.reference.module)
     if not words:
         ours, theirs = (f"{layer.kind} with " + ", ".join(f"{layer.tensors[r]} {s}" for r, s in layer.shapes.items())
                         for layer in (row.mine, row.reference))
@@ -312,7 +361,8 @@ def _settings(mine: nn.Module, reference: nn.Module) -> str:
             a, b = (_plainly(getattr(m, attribute)) for m in (mine, reference))
             if a != b:
                 if attribute == "kernel_size":
-                    a, b = (f"{v}x{v}" if v.isdigit() else v for v in (a, b))
+                    dims = len(getattr(mine, attribute)) if isinstance(getattr(mine, attribute), tuple) else 2
+                    a, b = ("x".join([v] * dims) if v.isdigit() else v for v in (a, b))
                 ours.append(f"{words} {a}")
                 theirs.append(f"{words} {b}")
     for name, words in (("weight", "scale"), ("bias", "bias")):

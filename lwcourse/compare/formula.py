@@ -56,9 +56,13 @@ class Value:
     layer: str          # the learner's name for the layer that it leaves or enters; "" for the input x
     is_output: bool
     tensor: Tensor
+    call: int = 0       # which call of the layer, from 1 on, where there are several
 
     def __str__(self) -> str:
-        return f"the {'output' if self.is_output else 'input'} of `{self.layer}`" if self.layer else "the input x"
+        if not self.layer:
+            return "the input x"
+        which = f" (call {self.call})" if self.call else ""
+        return f"the {'output' if self.is_output else 'input'} of `{self.layer}`{which}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +203,8 @@ def _formulas(target: Tensor, values: list[Value], names: tuple[str, ...] | None
             yield Formula(source, before, other, outer=after, resize=resize, shrink=shrink)
     for source, (other, resize, shrink) in product([v for v in values if v.is_output][:4], usual[:12]):
         if source is not other:
-            for gate, after, before in product(_gates(source.tensor, other.tensor), outer, inner):
+            gates = sorted(_gates(source.tensor, other.tensor), key=lambda gate: names is not None and gate == NONE)
+            for gate, after, before in product(gates, outer, inner):
                 if names is not None and gate not in (NONE, *names):
                     continue
                 yield Formula(source, before, other, gate, after, resize, shrink)

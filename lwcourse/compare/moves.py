@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lwcourse.compare.graph import Value, evaluate, needed
-from lwcourse.compare.operators import UNCHANGED, is_move
+from lwcourse.compare.operators import UNCHANGED, is_factor, is_move
 
 
 @dataclass(eq=False)
@@ -19,8 +19,11 @@ class Origin:
     index: Tensor
 
 
-def origin(value: Value, stops: set[Value]) -> Origin | None:
-    """The sources of a value, behind everything that only moves elements; None when that cannot be followed."""
+def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | None:
+    """The sources of a value, behind everything that only moves elements; None when that cannot be followed.
+
+    With `scaled`, a multiplication by a number is looked through too.
+    """
     sources: list[Value] = []
     rank = len(value.shape)
     waiting, seen = [value], set()
@@ -29,7 +32,8 @@ def origin(value: Value, stops: set[Value]) -> Origin | None:
         if one in seen:
             continue
         seen.add(one)
-        moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED)
+        moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED
+                                          or scaled and is_factor(one.node))
         if moved and (one is value or one not in stops or len(one.shape) != rank):
             waiting += one.node.operands[::-1]
         else:
@@ -41,9 +45,13 @@ def origin(value: Value, stops: set[Value]) -> Origin | None:
         total += math.prod(source.shape)
     given = {s: torch.arange(starts[s], starts[s] + math.prod(s.shape), dtype=torch.float64).reshape(s.shape)
              for s in sources}
-    if len(needed([value], given)) > 200:
+    nodes = needed([value], given)
+    if len(nodes) > 200:
         return None
     try:
+        for node in nodes if scaled else ():
+            if is_factor(node):
+                given |= {node.outputs[0]: evaluate(node.operands, given)[node.operands[0]]}
         made = evaluate([value], given)[value]
     except (RuntimeError, IndexError, ValueError):
         return None
@@ -111,6 +119,21 @@ def _chosen(shuffle: str, start: int, size: int, count: int) -> str:
     return f"{part} after {shuffle}" if shuffle else part
 
 
+def rolled(index: Tensor, shape: tuple[int, ...]) -> str | None:
+    """Words for a tensor that was moved along an axis, around or with padding; None when it was not."""
+    if tuple(index.shape) != tuple(shape):
+        return None
+    places = torch.arange(index.numel()).view(shape)
+    for axis, size in enumerate(shape):
+        for shift in range(1, min(size, 64)):
+            for step in {shift, -shift}:
+                around = places.roll(step, axis)
+                if torch.equal(around, index) or (index < 0).any() and torch.equal(around[index >= 0],
+                                                                                   index[index >= 0]):
+                    return f"moved by {abs(step)} along axis {axis}"
+    return None
+
+
 def digits(index: Tensor) -> tuple[int, list[tuple[int, int]]] | None:
     """(offset, [(size, step), ...]) from the slowest to the fastest, when `index` counts like nested loops."""
     flat = index.flatten()
@@ -157,6 +180,36 @@ def axes_of(index: Tensor, shape: tuple[int, ...]) -> tuple[int, list[tuple[int,
             step = step * take
         found += run[::-1]
     return loops[0], found
+
+
+QKV = ("q", "k", "v")
+
+
+def same_part(a: Tensor, b: Tensor, shape: tuple[int, ...]) -> tuple[str, str] | None:
+    """Two parts of one axis, taken in the same way: ("part 2 of 3 of axis 2 (k of q, k, v)", "part 3 of ...")."""
+    if a.numel() != b.numel() or (a < 0).any() or (b < 0).any():
+        return None
+    shift = int(b.flatten()[0] - a.flatten()[0])
+    if shift == 0 or not torch.equal(a.flatten() + shift, b.flatten()):
+        return None
+    for axis, size in enumerate(shape):
+        stride = math.prod(shape[axis + 1:])
+        if size == 1 or abs(shift) < stride or shift % stride or abs(shift) >= stride * size:
+            continue
+        starts = [int(index.min()) // stride % size for index in (a, b)]
+        width = len(torch.unique(a // stride % size))
+        if width == 1:
+            place = {0: "the first position", size - 1: "the last position"}
+            words = [place.get(start, f"position {start}") for start in starts]
+            return f"{words[0]} of axis {axis}", words[1]
+        if size % width == 0 and all(start % width == 0 for start in starts):
+            count = size // width
+            words = [f"part {start // width + 1} of {count} of axis {axis}" for start in starts]
+            if count == 3 and axis == len(shape) - 1:
+                words = [f"{QKV[s // width]} ({w}, taken as q, k, v)" for w, s in zip(words, starts, strict=True)]
+            return words[0], words[1]
+        return tuple(f"elements {s} to {s + width - 1} of axis {axis}" for s in starts)
+    return None
 
 
 def describe_axes(index: Tensor, shape: tuple[int, ...]) -> str | None:

@@ -200,7 +200,11 @@ def taken(node: Node) -> str | None:
     """Which part of a tensor an operator takes: "element 0 of axis 1"; None for other operators."""
     a = arguments(node)
     if node.name == "select":
-        return f"element {a['index']} of axis {a['dim'] % len(node.operands[0].shape)}"
+        axis = a["dim"] % len(node.operands[0].shape)
+        place = a["index"] % node.operands[0].shape[axis]
+        if place == node.operands[0].shape[axis] - 1 > 0:
+            return f"the last position of axis {axis}"
+        return f"{'the first position' if place == 0 else f'position {place}'} of axis {axis}"
     if node.name == "slice":
         axis = a["dim"] % len(node.operands[0].shape)
         size = node.operands[0].shape[axis]
@@ -209,8 +213,24 @@ def taken(node: Node) -> str | None:
             return None
         start, end = start % size if start < 0 else start, end % size if end < 0 else end
         every = "" if step == 1 else f", every {step}th," if step > 3 else f", every {['', '', 'second', 'third'][step]},"
-        return f"elements {start} to {end - 1}{every} of axis {axis}"
+        if end - start == 1:
+            return f"position {start} of axis {axis}"
+        return f"positions {start} to {end - 1}{every} of axis {axis}"
     return None
+
+
+def unscaled(value: Value) -> Value:
+    """The value behind moves of all of it and multiplications by numbers."""
+    value = unchanged(value)
+    while value.node is not None and len(value.node.operands) == 1 and (
+            is_move(value) and not taken(value.node) or is_factor(value.node)):
+        value = unchanged(value.node.operands[0])
+    return value
+
+
+def is_factor(node: Node) -> bool:
+    factor = scalar(node)
+    return factor is not None and factor[0].startswith("mult")
 
 
 def is_activation(node: Node) -> bool:

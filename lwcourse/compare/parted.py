@@ -16,7 +16,7 @@ from lwcourse.compare import formula, operators
 from lwcourse.compare.between import Parting
 from lwcourse.compare.graph import Node, Value, as_formula, evaluate, needed
 from lwcourse.compare.layouts import arrangements, layout_error, turned
-from lwcourse.compare.moves import channel_map, describe_axes, name_channels, origin
+from lwcourse.compare.moves import channel_map, describe_axes, name_channels, origin, rolled, same_part
 from lwcourse.compare.operators import (
     PRODUCTS,
     SUMS,
@@ -70,6 +70,13 @@ class Parted:
         self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0])
         self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1])
         self._match()
+
+    @property
+    def alike(self) -> bool:
+        """Whether both are made by the same operators, so that there is nothing to try."""
+        kinds = [sorted(words(n) for n in side.nodes(side.known) if not is_move(n.outputs[0])
+                        and n.name not in operators.UNCHANGED) for side in (self.mine, self.reference)]
+        return kinds[0] == kinds[1]
 
     @property
     def equal_after_all(self) -> bool:
@@ -157,6 +164,10 @@ class Parted:
 
     def cause(self) -> str | None:
         """The mistake in words; None when nothing can be said."""
+        whole = unchanged(self.mine.target), unchanged(self.reference.target)
+        if self._way(whole[1], self.reference, lambda v: self.equal(whole[0], v)) or \
+                self._way(whole[0], self.mine, lambda v: self.equal(v, whole[1])):
+            return self.compare(*whole)
         for ours, theirs in self._pieces():
             said = self.compare(ours, theirs)
             if said:
@@ -172,18 +183,30 @@ class Parted:
         candidates = list(dict.fromkeys(v for node in others for v in (*node.operands, *node.outputs)
                                         if v in self.reference.tensors and v is not self.reference.target))
         tries = 0
-        for node, value in edges:
-            if value in self.mine.matched and is_parameter(value):
-                continue
-            for other in candidates:
-                if self.equal(value, other) or is_parameter(other):
+        for replaced in (True, False):  # one operator for another says more than one put in front of another
+            if replaced and self._same_operands(self.mine.target, self.reference.target):
+                break
+            for node, value in edges:
+                if value in self.mine.matched and is_parameter(value):
                     continue
-                tries += 1
-                if tries > MOST_TRIES:
-                    break
-                if self._mends(nodes, node, value, other):
-                    yield value, other
+                for other in candidates:
+                    if self.equal(value, other) or is_parameter(other) or \
+                            replaced != self._same_operands(value, other):
+                        continue
+                    tries += 1
+                    if tries > MOST_TRIES:
+                        break
+                    if self._mends(nodes, node, value, other):
+                        yield value, other
         yield self.mine.target, self.reference.target
+
+    def _same_operands(self, ours: Value, theirs: Value) -> bool:
+        """Whether both are made from the same, by one operator each that computes."""
+        ours, theirs = unmoved(ours), unmoved(theirs)
+        if ours.node is None or theirs.node is None or ours in self.mine.known or theirs in self.reference.known:
+            return False
+        left, right = self._unpaired(ours.node, theirs.node)
+        return not left and not right and bool(ours.node.operands)
 
     def _mends(self, nodes: list[Node], consumer: Node, value: Value, other: Value) -> bool:
         """Whether the rest is equal once `consumer` is given the reference's `other` in the place of `value`."""
@@ -228,6 +251,8 @@ class Parted:
             whole = self.name(node.operands[0], side, depth)
             return f"{part} of {whole}" if part else whole
         inputs = [self.name(v, side, depth - 1) for v in node.operands]
+        if node.name in ("rsub", "sub") and len(inputs) == 1 and not scalar(node):
+            return f"({number(node.args[1] if node.name == 'rsub' else node.args[0])} minus {inputs[0]})"
         if scalar(node):
             verb, factor = scalar(node)
             return f"{inputs[0]} {'times' if verb.startswith('mult') else 'plus'} {number(factor)}"
@@ -254,10 +279,10 @@ class Parted:
         ours, theirs = unchanged(ours), unchanged(theirs)
         if depth > 40:
             return None
-        inside = self._way(theirs, ours, self.reference, lambda v: self.equal(ours, v))
+        inside = self._way(theirs, self.reference, lambda v: self.equal(ours, v))
         if inside is not None:
             return self._missing(ours, theirs, inside, missing=True)
-        inside = self._way(ours, theirs, self.mine, lambda v: self.equal(v, theirs))
+        inside = self._way(ours, self.mine, lambda v: self.equal(v, theirs))
         if inside is not None:
             return self._missing(theirs, ours, inside, missing=False)
         a = None if ours in self.mine.known else ours.node
@@ -276,12 +301,14 @@ class Parted:
             return self.compare(a.operands[0], theirs, depth + 1)
         if is_move(theirs) and len(b.operands) == 1:
             return self.compare(ours, b.operands[0], depth + 1)
-        said = self._terms(ours, theirs)
+        said = self._terms(ours, theirs) or self._products(ours, theirs, depth)
         if said is not None:
             return said
         left, right = self._unpaired(a, b)
         if a.name == b.name:
             if left and right:
+                if words(a) != words(b):
+                    return self._texts(ours, theirs)
                 return self.compare(left[0], right[0], depth + 1)
             if words(a) != words(b):
                 return self._replaced(a, b)
@@ -294,7 +321,7 @@ class Parted:
                     f"in {self.ours(ours)}")
         return self._texts(ours, theirs)
 
-    def _way(self, top: Value, bottom: Value, side: Side, found) -> list[Value] | None:
+    def _way(self, top: Value, side: Side, found) -> list[Value] | None:
         """The values from `top` down to one that is `found`, along operators that keep what they are given in view."""
         if found(top):
             return None
@@ -332,8 +359,19 @@ class Parted:
             what = "scale" if verb.startswith("mult") else "sum"
             return (f"a {what} is missing: the reference {done}" if missing
                     else f"a {what} too many: your network {done}, the reference does not")
+        if node.name in SUMS | PRODUCTS and not scalar(node) and (
+                len(node.operands) == 1 or len(set(map(unchanged, node.operands))) == 1):
+            full = self.name(top, side)
+            twice = {"add": f"{on} is added twice (to itself)",
+                     "mul": f"{on} is multiplied by itself (squared)"}.get(node.name)
+            if twice and len(node.operands) == 2:
+                return f"{twice} in {'the reference, not in yours' if missing else 'yours, not in the reference'}"
+            return (f"yours is {on}, but the reference's is {full}" if missing
+                    else f"yours is {full}, but the reference's is {on}")
         if is_activation(node):
             what = words(node)
+            if not missing and on.startswith(what):
+                return f"{what} twice: it is applied to {on} once more, but the reference has it once"
             return (f"no activation on {on}, but the reference has {what} there: the activation is missing" if missing
                     else f"{what} on {on}, but the reference has no activation there")
         others = [self.name(v, side) for v in node.operands if v in side.tensors and not self._is(v, base, side)]
@@ -344,6 +382,9 @@ class Parted:
             if missing:
                 kind = "the shortcut" if self._is_anchor(node, side) else "the addition"
                 return f"{kind} is missing: the reference {verb} {others[0]} {link} {on}"
+            extra = next(v for v in node.operands if v in side.tensors and not self._is(v, base, side))
+            if any(self._same_term(extra, v) for v, _ in self._flat_terms(base, other, SUMS)):
+                return f"{others[0]} is added twice in yours, once in the reference"
             kind = "a shortcut" if self._is_anchor(node, side) else "an addition"
             done = "subtracted from" if minus else "added to"
             return f"{kind} too many: {others[0]} is {done} {on}, but not in the reference"
@@ -357,6 +398,10 @@ class Parted:
                     else f"{what} of {on}, but the reference has no pooling there")
         return (f"{what} of {on} is missing: the reference has it" if missing
                 else f"{what} of {on} is one too many: the reference has none")
+
+    def _same_term(self, ours: Value, theirs: Value) -> bool:
+        return self.equal(ours, theirs) or ours in self.mine.names and theirs in self.reference.names and \
+            layout_error(self.mine.tensors[ours], self.reference.tensors[theirs]) <= self.tolerance
 
     def _is(self, value: Value, base: Value, side: Side) -> bool:
         """Whether `value`, on `side`, is what the other side has as `base`."""
@@ -387,6 +432,36 @@ class Parted:
         base = self.ours(a.operands[0]) if a.operands else "nothing"
         return f"{ours} {link} {base}, but the reference has {theirs} there"
 
+    def _products(self, ours: Value, theirs: Value, depth: int) -> str | None:
+        """Two matrix products, scaled before or behind: of which heads, of what, and by how much."""
+        mine, reference = operators.unscaled(ours), operators.unscaled(theirs)
+        a, b = mine.node, reference.node
+        if a is None or b is None or a.name != b.name or a.name not in ("bmm", "mm") or mine in self.mine.known:
+            return None
+        pairs = list(zip(a.operands, b.operands, strict=True))
+        images = self.mine.target.shape[0] if self.mine.target.shape else 1
+        for v, w in pairs:
+            if len(v.shape) == len(w.shape) == 3 and v.shape[0] != w.shape[0] and source_size(v) == source_size(w) and \
+                    v.shape[0] % images == w.shape[0] % images == 0:
+                heads = [f"{x.shape[0] // images} head{'s' * (x.shape[0] != images)}" for x in (v, w)]
+                return f"{heads[0]} in {self.ours(v)}, but the reference has {heads[1]}"
+        factors = [self._factor(v, w, turned) for v, w in pairs]
+        if None not in factors:
+            if self._factor(mine, reference) is None:
+                return None
+            ratio = self._factor(ours, theirs)
+            return None if ratio is None or abs(ratio - 1) <= 1e-6 else (
+                f"a scale is missing or wrong: the reference's values are yours times {ratio:.4g}, in "
+                f"{self.ours(ours)}")
+        if all(self._factor(v, w, turned) is not None for v, w in zip(a.operands, b.operands[::-1], strict=True)):
+            return (f"the two factors of a matrix product are exchanged: {self.ours(a.operands[0])} comes first in "
+                    "yours, second in the reference (k q^T for q k^T, say)")
+        v, w = next(pair for pair, factor in zip(pairs, factors, strict=True) if factor is None)
+        said = self._other_order(v, w, scaled=True)
+        if said is not None:
+            return ("the heads are split in another order: " if " in another order" in said else "") + said
+        return self.compare(v, w, depth + 1) if depth < 40 else None
+
     def _operands(self, a: Node, b: Node) -> str | None:
         """The same operator of the same tensors: in another order, or in another arrangement."""
         for v, w in zip(a.operands, b.operands, strict=False):
@@ -398,9 +473,10 @@ class Parted:
                 return (f"{words(a)} of {self.ours(v)} as {tuple(v.shape)}, but in the reference as {tuple(w.shape)}")
         return None
 
-    def _factor(self, ours: Value, theirs: Value) -> float | None:
+    def _factor(self, ours: Value, theirs: Value, views=arrangements) -> float | None:
+        """What to multiply one with to have the other; None where no number does it."""
         x, wanted = self.mine.tensors[ours], self.reference.tensors[theirs]
-        for y in arrangements(wanted, tuple(x.shape)):
+        for y in views(wanted, tuple(x.shape)):
             square = x.square().sum()
             if square > 0:
                 factor = float((x * y).sum() / square)
@@ -439,8 +515,9 @@ class Parted:
                 verb = "subtracted" if noun == "sum" else "a divisor"
                 mine = left[0][1] < 0
                 return (f"{self.ours(turned_round[0])} is {verb} {'in yours, not in the reference' if mine else 'in the reference, not in yours'}")
-            if len(left) == len(right) == 1 and ours.node.name in kind and theirs.node.name in kind:
-                return self.compare(left[0][0], right[0][0], 1)
+            if len(left) == len(right) > 0 and ours.node.name in kind and theirs.node.name in kind:
+                alike = [(v, w) for v, _ in left for w, _ in right if self._same_operands(v, w)]
+                return self.compare(*(alike or [(left[0][0], right[0][0])])[0], 1)
             if not left and right:
                 listed = " and ".join(self.theirs(v) for v, _ in right)
                 twice = any(self.equal(v, right[0][0]) for v, _ in self._flat_terms(ours, self.mine, kind))
@@ -457,10 +534,10 @@ class Parted:
             return None
         return None
 
-    def _other_order(self, ours: Value, theirs: Value) -> str | None:
+    def _other_order(self, ours: Value, theirs: Value, scaled: bool = False) -> str | None:
         """Two tensors that only move elements of equal sources: in which order, and which ones."""
-        a = origin(ours, set(self.mine.matched))
-        b = origin(theirs, set(self.reference.matched))
+        a = origin(ours, set(self.mine.matched), scaled)
+        b = origin(theirs, set(self.reference.matched), scaled)
         if a is None or b is None:
             return None
         pairs = []
@@ -506,17 +583,32 @@ class Parted:
         if a.index.numel() == b.index.numel() and torch.equal(a.index.flatten(), b.index.flatten()):
             return None if a.index.shape == b.index.shape else \
                 f"{tuple(a.index.shape)} here, but the reference has {tuple(b.index.shape)}, both made from {on}"
+        moved = [rolled(o.index, source.shape) for o in (a, b)]
+        if moved[0] != moved[1]:
+            return (f"{on} is {moved[0]} in yours, but {moved[1] or 'not'} in the reference" if moved[0] else
+                    f"{on} is {moved[1]} in the reference, but not in yours")
         if (a.index < 0).any() or (b.index < 0).any():
             return self._padding(a, b, on)
         count = source.shape[1] if len(source.shape) > 1 else 0
+        of_heads = source.node is not None and source.node.name == "bmm" and source.shape[0] > self.mine.target.shape[0]
+        if source.node is not None and source.node.name in operators.MATRIX_PRODUCTS and len(source.shape) > 1:
+            flat = torch.arange(source_size(source)).view(source.shape).transpose(-1, -2).flatten()
+            if {True} == {torch.equal(x.flatten().sort().values, flat.sort().values) for x in (a.index, b.index)} and \
+                    torch.equal(_turn(a.index), b.index.flatten()):
+                return (f"the matrix product is transposed, as where its two factors are exchanged (k q^T for q k^T): "
+                        f"{on}")
         channels = [channel_map(o, count) for o in (a, b)]
         if None not in channels:
             found = [name_channels(order, count) for order in channels]
             return _channel_words(channels, found, on, count)
+        part = same_part(a.index, b.index, source.shape)
+        if part is not None:
+            return f"{part[0]} of {on} stands where the reference takes {part[1]}"
         described = [describe_axes(o.index, source.shape) for o in (a, b)]
         shape = tuple(source.shape)
         if None not in described and described[0] != described[1]:
-            return (f"the elements of {on}, {shape}, are in another order: {described[0]} in yours, "
+            lead = "the heads are put together in another order: " if of_heads else ""
+            return (f"{lead}the elements of {on}, {shape}, are in another order: {described[0]} in yours, "
                     f"but {described[1]} in the reference")
         if a.index.numel() != b.index.numel():
             return (f"{tuple(a.index.shape)} of {on}, {shape}, but the reference takes {tuple(b.index.shape)} of it")
@@ -579,6 +671,10 @@ def _spell_out(mine: list[Node], reference: list[Node]) -> None:
             made = as_formula(node)
             if made is not None:
                 node.outputs[0].node = made[-1]
+
+
+def _turn(index: Tensor) -> Tensor:
+    return index.transpose(-1, -2).flatten() if index.dim() > 1 else index
 
 
 def source_size(value: Value) -> int:
