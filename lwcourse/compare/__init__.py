@@ -17,7 +17,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference, out_of_sight
+from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference, out_of_sight, settings
 from lwcourse.compare.follow import Comparer, line_up
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.layouts import relative_error
@@ -161,6 +161,11 @@ def _before_it_broke(layers: list[Layer], ours: nn.Module, theirs: nn.Module, th
     finding = first_difference(_walk(pairs, ours, theirs, theirs_run, inputs, dtype)[0], [])
     if finding is not None:
         return f"It had left the reference before: {finding.words}"
+    ours_last, theirs_last = pairs[-1] if pairs else (None, None)
+    if ours_last is not None and theirs_last is not None:
+        words = settings(ours_last.module, theirs_last.module)
+        if words:
+            return f"Up to there both agree; your `{ours_last.name}` has {words} (`{theirs_last.name}`)"
     following = theirs_run.layers[count] if count < len(theirs_run.layers) else None
     then = f"runs `{following.name}` ({following.kind})" if following is not None else "has no further layer"
     return f"Up to there both agree; then the reference {then}"

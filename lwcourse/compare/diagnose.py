@@ -122,8 +122,21 @@ def _parting(walk: Walk, k: int, mine: Tensor, reference: Tensor) -> Parting:
     return Parting(mine, reference, values, walk.tolerance, *later)
 
 
-def _other_numbers(anchors: list[Anchor]) -> list[Anchor]:
-    """The same tensors with other numbers in them, small and large, so that nothing is alike by chance.
+def _numbers(shape: torch.Size, generator: torch.Generator, everywhere: bool) -> Tensor:
+    """Random numbers, mostly below 4, some up to 60; with `everywhere`, whole channels around 40 and -40, too."""
+    numbers = 2 * torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    flat = numbers.view(-1)
+    flat[::13] *= 12
+    if everywhere and len(shape) > 1:
+        channels = numbers.movedim(-1 if len(shape) == 3 else 1, 0)
+        channels[1::5] += 40
+        channels[3::5] -= 40
+        flat[::29] += 30
+    return numbers
+
+
+def _other_numbers(anchors: list[Anchor], everywhere: bool = False) -> list[Anchor]:
+    """The same tensors with other `_numbers` in them, so that nothing is alike by chance.
 
     Two anchors that are one tensor, such as what leaves a layer and enters the next, stay one.
     """
@@ -133,9 +146,8 @@ def _other_numbers(anchors: list[Anchor]) -> list[Anchor]:
     for anchor in anchors:
         if anchor.reference not in made or made[anchor.reference][0].shape != anchor.theirs.shape:
             shape = anchor.theirs.shape
-            numbers = 2 * torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
-            large = torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu") < 0.03
-            made[anchor.reference] = numbers * (1 + 11 * large), torch.arange(numbers.numel()).double().view(shape)
+            numbers = _numbers(shape, generator, everywhere)
+            made[anchor.reference] = numbers, torch.arange(numbers.numel()).double().view(shape)
         numbers, places = made[anchor.reference]
         shape = tuple(anchor.ours.shape)
         where = next((view for view, real in zip(arrangements(places, shape), arrangements(anchor.theirs, shape),
@@ -193,7 +205,7 @@ def _why(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
             parted = Parted(*steps, numbers, walk.tolerance, names, inside)
         except ValueError:
             continue
-        if parted.equal_after_all:
+        if parted.equal_after_all or not parted.finite:
             continue
         read = parted.read(parting)
         said = read and cause(read, READ) or parted.cause()
@@ -206,8 +218,8 @@ def out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding |
     """What differs between two networks whose outputs are equal for x: the same layers, but operators between them
     that part where x does not lead, as ReLU and ReLU6 do below 6."""
     anchors, names = _anchors(walk), tuple(map(_names, walk.models))
-    after = _other_numbers([a for a in anchors if a.name.is_output or not a.name.layer])
-    into = _other_numbers([a for a in anchors if not a.name.is_output])
+    after = _other_numbers([a for a in anchors if a.name.is_output or not a.name.layer], everywhere=True)
+    into = _other_numbers([a for a in anchors if not a.name.is_output], everywhere=True)
     for row in walk.rows:
         a, b = row.mine_call, row.reference_call
         if a is None or b is None or not row.agrees(walk.tolerance):
@@ -215,8 +227,9 @@ def out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding |
         places = [(steps, after, f"before {walk.place(row)}: ", row)
                   for steps in zip(a.entering, b.entering, strict=False)]
         if has_own_forward(row.mine.module) or has_own_forward(row.reference.module):
-            places += [(steps, into, f"{walk.place(row)}: ", row) for steps in zip(a.leaving, b.leaving, strict=False)
-                       if not a.fused]
+            entering = [anchor for anchor in into if anchor.mine in a.entering and anchor.name.layer == row.mine.name]
+            places += [(steps, entering, f"{walk.place(row)}: ", row)
+                       for steps in zip(a.leaving, b.leaving, strict=False) if not a.fused and entering]
         for steps, numbers, where, at in places:
             words = _hidden(steps, numbers, walk.tolerance, names)
             if words:
@@ -239,7 +252,7 @@ def _hidden(steps: tuple[Step, Step], anchors: list[Anchor], tolerance: float,
     if parted.alike or parted.equal_after_all:
         return None
     ends = parted.mine.tensors[steps[0]], parted.reference.tensors[steps[1]]
-    if not all(torch.isfinite(t).all() for t in ends) or ends[0].numel() != ends[1].numel():
+    if not parted.finite or ends[0].numel() != ends[1].numel():
         return None  # numbers that neither network was made for
     read = parted.read(Parting(*ends, [a.name for a in anchors], tolerance))
     said = read and cause(read, READ) or parted.cause()
@@ -319,7 +332,7 @@ def _missing_or_extra(walk: Walk, k: int) -> str:
 
 def _other_tensors(walk: Walk, k: int) -> str:
     row = walk.rows[k]
-    words = _other_norm(row, walk.tolerance) or _settings(row.mine.module, row.reference.module)
+    words = _other_norm(row, walk.tolerance) or settings(row.mine.module, row.reference.module)
     if not words:
         ours, theirs = (f"{layer.kind} with " + ", ".join(f"{layer.tensors[r]} {s}" for r, s in layer.shapes.items())
                         for layer in (row.mine, row.reference))
@@ -353,7 +366,7 @@ def _plainly(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _settings(mine: nn.Module, reference: nn.Module) -> str:
+def settings(mine: nn.Module, reference: nn.Module) -> str:
     """The settings in which two modules of one kind differ: "stride 1, but the reference has stride 2"."""
     ours, theirs = [], []
     for attribute, words in SETTINGS.items():
@@ -389,7 +402,7 @@ def _other_norm(row: Row, tolerance: float) -> str | None:
 
 
 def _other_settings(row: Row, tolerance: float) -> str | None:
-    return _settings(row.mine.module, row.reference.module) or None
+    return settings(row.mine.module, row.reference.module) or None
 
 
 def _pads_like_tensorflow(row: Row, tolerance: float) -> str | None:

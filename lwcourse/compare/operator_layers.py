@@ -395,7 +395,9 @@ def folded(layers: list[OperatorLayer], nodes: list[Node]) -> list[OperatorLayer
     result = []
     for layer in layers:
         norm = by_entering.get(_core(layer.leaving)) if layer.kind.startswith(("Conv", "Linear")) else None
-        if norm is not None and {"running_mean", "running_var"} <= norm.slots.keys() and "eps" in vars(norm.settings):
+        # A convolution with a bias of its own is not what folding leaves behind: there the BatchNorm is missing.
+        if norm is not None and {"running_mean", "running_var"} <= norm.slots.keys() and \
+                "eps" in vars(norm.settings) and "bias" not in layer.slots:
             layer = OperatorLayer(layer.name, layer.kind, layer.slots, layer.settings, layer.entering, norm.leaving,
                                   layer.node, bn=norm)
             by_entering.pop(_core(layer.bn.entering))
@@ -429,7 +431,7 @@ def can_copy(source: OperatorLayer, target: OperatorLayer) -> bool:
     if (source.kind == "Parameter") != (target.kind == "Parameter") or \
             (source.kind == "BatchNorm") != (target.kind == "BatchNorm"):
         return False
-    a, b = source.shapes["weight"] if "weight" in source.shapes else None, target.shapes.get("weight")
+    a, b = source.shapes.get("weight"), target.shapes.get("weight")
     if a is None or b is None:
         return source.shapes == target.shapes
     if math.prod(a) != math.prod(b) or a[0] != b[0] and source.kind != "Parameter":
@@ -460,7 +462,7 @@ def copy(source: OperatorLayer, target: OperatorLayer) -> None:
                     "weight": torch.ones(size).double(), "bias": values.pop("bias", torch.zeros(size).double())}
         if "bias" not in norm.slots:
             settings["running_mean"] = -settings["bias"]
-        for role, slots in norm.slots.items():
+        for role in norm.slots:
             _write(norm, role, settings[role].double())
         if "bias" in target.slots:
             values["bias"] = torch.zeros(size)
@@ -484,8 +486,7 @@ def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
         counts = [len(side) for side in sides]
         joined = [merged(side) for side in sides]
         if [len(side) for side in joined] != counts:
-            whole = [[len(layer.slots.get("weight", [0])) for layer in side] for side in joined]
-            for side, other, ns, own in ((joined[0], joined[1], nodes[0], whole), (joined[1], joined[0], nodes[1], whole)):
+            for side, other, ns in ((*joined, nodes[0]), (*joined[::-1], nodes[1])):
                 for layer, partner in zip(side, other, strict=False):
                     if len(layer.slots.get("weight", ())) == 1 and len(partner.slots.get("weight", ())) > 1 and \
                             partner.settings.__dict__.get("groups", 1) == 1:
@@ -495,4 +496,13 @@ def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
 
 
 def _fits(mine: list[OperatorLayer], reference: list[OperatorLayer]) -> bool:
-    return len(mine) == len(reference) and all(can_copy(b, a) for a, b in zip(mine, reference, strict=True))
+    """Whether all can be copied, and what one side shares between two layers, the other shares too."""
+    if len(mine) != len(reference) or not all(can_copy(b, a) for a, b in zip(mine, reference, strict=True)):
+        return False
+    shared = [[next(k for k, other in enumerate(side) if _parameter(other) is _parameter(layer)) for layer in side]
+              for side in (mine, reference)]
+    return shared[0] == shared[1]
+
+
+def _parameter(layer: OperatorLayer) -> Tensor:
+    return next(iter(layer.slots.values()))[0].parameters[0]

@@ -28,6 +28,7 @@ from lwcourse.compare.operators import (
     unmoved,
     words,
 )
+from lwcourse.compare.order import COMMUTE
 
 MOST_NODES, MOST_TRIES = 400, 160
 SIMPLE = {"add", "mul", "mean", "amax", *operators.POOLINGS}  # what a `Formula` can say
@@ -70,6 +71,10 @@ class Parted:
         self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0])
         self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1])
         self._match()
+
+    @property
+    def finite(self) -> bool:
+        return all(bool(torch.isfinite(side.tensors[side.target]).all()) for side in (self.mine, self.reference))
 
     @property
     def alike(self) -> bool:
@@ -255,10 +260,13 @@ class Parted:
             return f"({number(node.args[1] if node.name == 'rsub' else node.args[0])} minus {inputs[0]})"
         if scalar(node):
             verb, factor = scalar(node)
-            return f"{inputs[0]} {'times' if verb.startswith('mult') else 'plus'} {number(factor)}"
+            if verb.startswith("mult"):
+                return f"{inputs[0]} times {number(factor)}"
+            return f"({inputs[0]} {'minus' if factor < 0 else 'plus'} {number(abs(factor))})"
         if node.name in ("add", "sub", "mul", "div", "maximum", "minimum") and len(inputs) == 2:
-            sign = {"add": "plus", "sub": "minus", "mul": "times", "div": "divided by", "maximum": "or (the larger)",
-                    "minimum": "or (the smaller)"}[node.name]
+            if node.name in ("maximum", "minimum"):
+                return f"the {node.name} of {inputs[0]} and {inputs[1]}"
+            sign = {"add": "plus", "sub": "minus", "mul": "times", "div": "divided by"}[node.name]
             if node.kwargs.get("alpha", 1) == -1:
                 sign = "minus"
             return f"({inputs[0]} {sign} {inputs[1]})"
@@ -274,8 +282,9 @@ class Parted:
     def theirs(self, value: Value) -> str:
         return self.name(value, self.reference)
 
-    def compare(self, ours: Value, theirs: Value, depth: int = 0) -> str | None:
-        """What is different in how two tensors were made."""
+    def compare(self, ours: Value, theirs: Value, depth: int = 0, whole: tuple[Value, Value] | None = None
+                ) -> str | None:
+        """What is different in how two tensors were made, which go into `whole`."""
         ours, theirs = unchanged(ours), unchanged(theirs)
         if depth > 40:
             return None
@@ -292,15 +301,17 @@ class Parted:
             if said is not None:
                 return said
         if a is None or b is None:
+            return self._texts(*(whole or (ours, theirs)))
+        single = [is_move(v) and len(v.node.operands) == 1 for v in (ours, theirs)]
+        taking = [single[k] and operators.taken(v.node) is not None for k, v in enumerate((ours, theirs))]
+        if single[0] and not taking[0]:
+            return self.compare(a.operands[0], theirs, depth + 1, whole)
+        if single[1] and not taking[1]:
+            return self.compare(ours, b.operands[0], depth + 1, whole)
+        if taking[0] != taking[1]:
             return self._texts(ours, theirs)
-        for value in (ours, theirs):
-            if is_move(value) and len(value.node.operands) == 1 and operators.taken(value.node) and \
-                    not (is_move(ours) and is_move(theirs)):
-                return self._texts(ours, theirs)
-        if is_move(ours) and len(a.operands) == 1:
-            return self.compare(a.operands[0], theirs, depth + 1)
-        if is_move(theirs) and len(b.operands) == 1:
-            return self.compare(ours, b.operands[0], depth + 1)
+        if taking[0] and taking[1]:
+            return self.compare(a.operands[0], b.operands[0], depth + 1, whole)
         said = self._terms(ours, theirs) or self._products(ours, theirs, depth)
         if said is not None:
             return said
@@ -309,7 +320,7 @@ class Parted:
             if left and right:
                 if words(a) != words(b):
                     return self._texts(ours, theirs)
-                return self.compare(left[0], right[0], depth + 1)
+                return self.compare(left[0], right[0], depth + 1, (ours, theirs))
             if words(a) != words(b):
                 return self._replaced(a, b)
             return self._operands(a, b)
@@ -424,7 +435,7 @@ class Parted:
 
     def _replaced(self, a: Node, b: Node) -> str:
         ours, theirs = words(a), words(b)
-        if not {a.name, b.name} - SUMS - PRODUCTS and not scalar(a) and not scalar(b):
+        if not {a.name, b.name} - SUMS - PRODUCTS - {"maximum", "minimum"} and not (scalar(a) and scalar(b)):
             return self._texts(a.outputs[0], b.outputs[0])
         if scalar(a) and scalar(b):
             return (f"a scale is wrong: {self.ours(a.operands[0])} with {ours}, but in the reference with {theirs}")
@@ -464,7 +475,12 @@ class Parted:
 
     def _operands(self, a: Node, b: Node) -> str | None:
         """The same operator of the same tensors: in another order, or in another arrangement."""
-        for v, w in zip(a.operands, b.operands, strict=False):
+        partners = {v: next((w for w in b.operands if self.equal(v, w)), None) for v in a.operands}
+        for v, w in partners.items():
+            if w is not None and v.shape == w.shape and not torch.allclose(
+                    self.mine.tensors[v], self.reference.tensors[w], rtol=1e-6, atol=1e-9):
+                return self._other_order(v, w) or f"{self.ours(v)} is arranged in another way than in the reference"
+        for v, w in zip(a.operands, b.operands, strict=False) if a.name not in COMMUTE else ():
             if not self.equal(v, w):
                 return (f"the operands of {words(a)} are exchanged: {', '.join(map(self.ours, a.operands))} in yours, "
                         f"but {', '.join(map(self.theirs, b.operands))} in the reference")
@@ -517,7 +533,10 @@ class Parted:
                 return (f"{self.ours(turned_round[0])} is {verb} {'in yours, not in the reference' if mine else 'in the reference, not in yours'}")
             if len(left) == len(right) > 0 and ours.node.name in kind and theirs.node.name in kind:
                 alike = [(v, w) for v, _ in left for w, _ in right if self._same_operands(v, w)]
-                return self.compare(*(alike or [(left[0][0], right[0][0])])[0], 1)
+                v, w = (alike or [(left[0][0], right[0][0])])[0]
+                if noun == "sum" and unchanged(v) in self.mine.known and unchanged(w) in self.reference.known:
+                    return f"the shortcut adds {self.ours(v)}, but in the reference {self.theirs(w)}"
+                return self.compare(v, w, 1, (ours, theirs))
             if not left and right:
                 listed = " and ".join(self.theirs(v) for v, _ in right)
                 twice = any(self.equal(v, right[0][0]) for v, _ in self._flat_terms(ours, self.mine, kind))

@@ -1,6 +1,4 @@
 """Compare two networks whose layers do not pair, operator by operator: three Linears with one, a folded BatchNorm."""
-from types import SimpleNamespace
-
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +9,10 @@ from lwcourse.compare.operator_layers import OperatorLayer, copy, pair_up
 from lwcourse.compare.trace import Call, Layer, Run
 
 MOST_ELEMENTS = 200_000_000  # of all tensors in a run
+
+
+class _Owner:
+    """Whom a call belongs to that is no module's."""
 
 
 class OperatorAsLayer(Layer):
@@ -59,7 +61,7 @@ def walk_of(pairs: list[tuple[OperatorLayer, OperatorLayer]], runs: tuple[Run, R
             calls = []
             for layer, values in ((mine, tensors[0]), (reference, tensors[1])):
                 ends = [values[v].double() for v in (layer.entering, layer.leaving)]
-                calls.append(Call(SimpleNamespace(), layer.node.number, [ends[0]], [ends[1]],
+                calls.append(Call(_Owner(), layer.node.number, [ends[0]], [ends[1]],
                                   shape=layer.leaving.shape, entering=[layer.entering], leaving=[layer.leaving]))
             row.mine_call, row.reference_call = calls
             row.input_error = layout_error(calls[0].inputs[0], calls[1].inputs[0])

@@ -308,7 +308,9 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
         shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         inner = stack[-1][0] if stack else model
         layer = f"`{names[inner]}`" if names[inner] else "its own forward"
-        raise CannotRun(f"{who} cannot run x of shape {shapes}: {layer} ({type(inner).__name__}) says: {error}",
+        said = str(error) if str(error) and isinstance(error, (RuntimeError, ValueError)) else \
+            f"{type(error).__name__}{f': {error}' if str(error) else ''}"
+        raise CannotRun(f"{who} cannot run x of shape {shapes}: {layer} ({type(inner).__name__}) says: {said}",
                         seen) from error
     finally:
         for handle in handles:
