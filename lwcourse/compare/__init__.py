@@ -17,7 +17,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.diagnose import Finding, Row, Walk, first_difference, out_of_sight, settings
+from lwcourse.compare.diagnose import Finding, Row, Walk, before_the_last, first_difference, out_of_sight, settings
 from lwcourse.compare.follow import Comparer, line_up
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.layouts import relative_error
@@ -34,6 +34,7 @@ from lwcourse.compare.transfer import (
     copy_layer,
     fit,
     in_data_order,
+    pair_by_kind,
     pair_twins,
     transfer_weights,
 )
@@ -130,11 +131,13 @@ def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: 
 
 
 def _pairings(ours: Run, theirs: Run) -> Iterator[list[Pair]]:
-    """Ways to pair the layers, the likeliest first: as they are called, as the data reach them, twins anywhere."""
+    """Ways to pair the layers, the likeliest first: as they are called, as the data reach them, twins anywhere, and
+    by shapes and settings alone."""
     called = align(ours.layers, theirs.layers)
     yield called
     yield align(in_data_order(ours.layers, ours), in_data_order(theirs.layers, theirs))
     yield pair_twins(called)[0]
+    yield pair_by_kind(ours.layers, theirs.layers)
 
 
 def _names(pairs: list[Pair]) -> list[tuple[str | None, str | None]]:
@@ -158,9 +161,13 @@ def _before_it_broke(layers: list[Layer], ours: nn.Module, theirs: nn.Module, th
     """Where a network that breaks off had left the reference already, or what the reference runs next."""
     count = len(layers)
     pairs = align(layers, theirs_run.layers[:count])
-    finding = first_difference(_walk(pairs, ours, theirs, theirs_run, inputs, dtype)[0], [])
+    walk, ours_run = _walk(pairs, ours, theirs, theirs_run, inputs, dtype)
+    finding = first_difference(walk, [])
     if finding is not None:
         return f"It had left the reference before: {finding.words}"
+    entered = before_the_last(walk, ours_run, theirs_run)
+    if entered is not None:
+        return entered
     ours_last, theirs_last = pairs[-1] if pairs else (None, None)
     if ours_last is not None and theirs_last is not None:
         words = settings(ours_last.module, theirs_last.module)
@@ -242,7 +249,7 @@ def _named_steps(output: object, seen: Run) -> dict[str, Step]:
     """Like `_named_tensors`, the values in the run's graph."""
     def steps(output, name):
         if isinstance(output, Tensor):
-            return {name: seen.leaving[id(output)]}
+            return {name: seen.leaving.get(id(output)) or seen.graph.value(output)}
         items = output.items() if isinstance(output, dict) else enumerate(output)
         return {k: v for key, part in items if isinstance(part, (Tensor, dict, tuple, list))
                 for k, v in steps(part, f"{name}[{key!r}]").items()}

@@ -101,6 +101,22 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step,
     return None
 
 
+def before_the_last(walk: Walk, ours: Run, theirs: Run) -> str | None:
+    """What differs in what the last layer that was entered was given, when the network broke off in it."""
+    if not walk.rows or not ours.calls:
+        return None
+    row, call = walk.rows[-1], ours.calls[-1]
+    partners = theirs.calls_of(row.reference.module) if row.reference is not None else []
+    if row.mine is None or row.mine.module is not call.module or len(partners) != 1 or not call.inputs:
+        return None
+    pairs = zip(call.inputs, partners[0].inputs or [], call.entering, partners[0].entering, strict=False)
+    for mine, reference, step, other in pairs:
+        if layout_error(mine, reference) > walk.tolerance:
+            words = _why(walk, _parting(walk, len(walk.rows) - 1, mine, reference), (step, other))
+            return f"Before {walk.place(row)}: {words}" if words else None
+    return None
+
+
 # Between two layers
 
 def _parting(walk: Walk, k: int, mine: Tensor, reference: Tensor) -> Parting:

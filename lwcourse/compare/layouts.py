@@ -12,6 +12,8 @@ def relative_error(a: Tensor, b: Tensor) -> float:
         return float("inf")
     if b.numel() == 0:
         return 0.0
+    if not (a.is_floating_point() and b.is_floating_point()):
+        a, b = (t.abs().double() if t.is_complex() else t.double() for t in (a, b))
     error, size = (a - b).abs().max().item(), b.abs().max().item()
     return error / size if size > 0 else error
 

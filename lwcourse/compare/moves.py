@@ -3,6 +3,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lwcourse.compare.graph import Value, evaluate, needed
@@ -49,9 +50,11 @@ def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | No
     if len(nodes) > 200:
         return None
     try:
-        for node in nodes if scaled else ():
-            if is_factor(node):
+        for node in nodes:
+            if scaled and is_factor(node):
                 given |= {node.outputs[0]: evaluate(node.operands, given)[node.operands[0]]}
+            elif node.name == "constant_pad_nd":  # 0 is no element, whatever number is padded with
+                given |= {node.outputs[0]: F.pad(evaluate(node.operands, given)[node.operands[0]], node.args[1])}
         made = evaluate([value], given)[value]
     except (RuntimeError, IndexError, ValueError):
         return None

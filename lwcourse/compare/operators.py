@@ -144,7 +144,8 @@ WORDS: dict[str, Callable[[Node], str]] = {
     "upsample_bilinear2d": lambda n: _upsampling(n, "bilinear upsampling"),
     "upsample_bicubic2d": lambda n: _upsampling(n, "bicubic upsampling"),
     "pow": lambda n: f"the power {number(n.args[1])}" if not isinstance(n.args[1], Value) else "the power",
-    "native_batch_norm": lambda n: f"BatchNorm (eps {number(n.args[7])})",
+    "native_batch_norm": lambda n: (f"BatchNorm (eps {number(n.args[7])})" if not n.args[5] else "InstanceNorm"
+                                    if n.args[0].shape[0] == 1 else "BatchNorm by the batch's own statistics"),
     "native_layer_norm": lambda n: f"LayerNorm over the last {len(n.args[1])} axes (eps {number(n.args[4])})",
     "native_group_norm": lambda n: f"GroupNorm with {n.args[6]} groups (eps {number(n.args[7])})",
     "cumsum": lambda n: f"the cumulative sum along axis {n.args[1]}",
@@ -231,6 +232,14 @@ def unscaled(value: Value) -> Value:
 def is_factor(node: Node) -> bool:
     factor = scalar(node)
     return factor is not None and factor[0].startswith("mult")
+
+
+def padding_words(node: Node) -> str | None:
+    """What an operator pads with: "with 1", "by reflection"; None for other operators."""
+    if node.name == "constant_pad_nd":
+        return f"with {number(arguments(node)['value'])}"
+    return next((how for start, how in (("reflection_pad", "by reflection"), ("replication_pad", "with its border"))
+                 if node.name.startswith(start)), None)
 
 
 def is_activation(node: Node) -> bool:

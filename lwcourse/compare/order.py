@@ -4,9 +4,10 @@ import zlib
 from torch.utils._pytree import tree_flatten
 
 from lwcourse.compare.graph import Node, Value, needed
-from lwcourse.compare.operators import PRODUCTS, SUMS, UNCHANGED
+from lwcourse.compare.operators import MOVES, PRODUCTS, SUMS, UNCHANGED
 
 COMMUTE = (SUMS | PRODUCTS | {"maximum", "minimum"}) - {"rsub", "sub", "div"}
+SORTED = COMMUTE | {"sub"}  # a difference is often a sum with a mistake in it
 
 
 def by_data(outputs: list[Value]) -> list[Node]:
@@ -17,6 +18,7 @@ def by_data(outputs: list[Value]) -> list[Node]:
     """
     nodes = needed(outputs)
     behind: dict[Node, int] = {}
+    steps: dict[Node, int] = {}  # how many operators that compute lie on the longest way to a node
     kinds: dict[Node, int] = {}
     bit = 1
     for node in nodes:
@@ -31,6 +33,8 @@ def by_data(outputs: list[Value]) -> list[Node]:
                 found |= behind[value.node]
                 parts.append(f"{kinds[value.node]}.{value.index}")
         behind[node] = found
+        moves = node.name in UNCHANGED or node.name in MOVES
+        steps[node] = max((steps[v.node] for v in node.operands if v.node is not None), default=0) + (not moves)
         if node.name in UNCHANGED and node.operands[0].node is not None:
             kinds[node] = kinds[node.operands[0].node]
             continue
@@ -38,8 +42,8 @@ def by_data(outputs: list[Value]) -> list[Node]:
 
     def branches(node: Node) -> list[Node]:
         inner = [v.node for v in node.operands if v.node is not None]
-        if node.name in COMMUTE and node.kwargs.get("alpha", 1) == 1:
-            inner.sort(key=lambda n: (-behind[n].bit_count(), kinds[n]))
+        if node.name in SORTED:
+            inner.sort(key=lambda n: (-behind[n].bit_count(), -steps[n], n.name, kinds[n]))
         return inner
 
     order: list[Node] = []

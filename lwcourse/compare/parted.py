@@ -16,7 +16,7 @@ from lwcourse.compare import formula, operators
 from lwcourse.compare.between import Parting
 from lwcourse.compare.graph import Node, Value, as_formula, evaluate, needed
 from lwcourse.compare.layouts import arrangements, layout_error, turned
-from lwcourse.compare.moves import channel_map, describe_axes, name_channels, origin, rolled, same_part
+from lwcourse.compare.moves import Origin, channel_map, describe_axes, name_channels, origin, rolled, same_part
 from lwcourse.compare.operators import (
     PRODUCTS,
     SUMS,
@@ -67,6 +67,7 @@ class Parted:
                  names: tuple[dict[int, str], dict[int, str]], inside: list[tuple[Tensor, formula.Value]]):
         self.tolerance = tolerance
         self.inside = inside
+        self.images = next((len(a.ours) for a in anchors if not a.name.layer and a.ours.dim()), 1)
         _spell_out(needed([mine], {a.mine for a in anchors}), needed([reference], {a.reference for a in anchors}))
         self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0])
         self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1])
@@ -450,7 +451,7 @@ class Parted:
         if a is None or b is None or a.name != b.name or a.name not in ("bmm", "mm") or mine in self.mine.known:
             return None
         pairs = list(zip(a.operands, b.operands, strict=True))
-        images = self.mine.target.shape[0] if self.mine.target.shape else 1
+        images = self.images
         for v, w in pairs:
             if len(v.shape) == len(w.shape) == 3 and v.shape[0] != w.shape[0] and source_size(v) == source_size(w) and \
                     v.shape[0] % images == w.shape[0] % images == 0:
@@ -559,6 +560,11 @@ class Parted:
         b = origin(theirs, set(self.reference.matched), scaled)
         if a is None or b is None:
             return None
+        if len(a.sources) != len(b.sources):  # one of the two may itself be what the other is made of
+            if self.equal(ours, b.sources[0]) and len(b.sources) == 1:
+                a = Origin([ours], torch.arange(source_size(ours)).view(ours.shape))
+            elif self.equal(a.sources[0], theirs) and len(a.sources) == 1:
+                b = Origin([theirs], torch.arange(source_size(theirs)).view(theirs.shape))
         pairs = []
         rest = list(b.sources)
         for v in a.sources:
@@ -569,19 +575,30 @@ class Parted:
             pairs.append((v, w))
         else:
             if not rest:
-                return self._orders(a, b, pairs)
+                return self._orders(a, b, pairs, (ours, theirs))
         left = [v for v in a.sources if not any(self.equal(v, w) for w in b.sources)]
         if len(a.sources) == len(b.sources) > 1 and len(left) == len(rest) >= 1:
             return self.compare(left[0], rest[0], 1)
         if len(a.sources) != len(b.sources):
             ours_words, theirs_words = (", ".join(map(name, o.sources)) for name, o in ((self.ours, a), (self.theirs, b)))
-            joined = "the concatenation of " if max(len(a.sources), len(b.sources)) > 1 else ""
+            joined = "the concatenation of "
+            for which, o, size in (("yours", a, ours), ("the reference's", b, theirs)):
+                if len(o.sources) == 1 and torch.Size(size.shape).numel() > source_size(o.sources[0]):
+                    name = self.ours(o.sources[0]) if o is a else self.theirs(o.sources[0])
+                    whole = theirs_words if o is a else ours_words
+                    other = "the reference's" if o is a else "yours"
+                    return f"{which} is {name} more than once, as of a branch that is concatenated twice, but " \
+                           f"{other} is the concatenation of {whole}"
             return f"yours is {joined if len(a.sources) > 1 else ''}{ours_words}, but the reference's is " \
                    f"{joined if len(b.sources) > 1 else ''}{theirs_words}"
         return None
 
-    def _orders(self, a, b, pairs: list[tuple[Value, Value]]) -> str | None:
+    def _orders(self, a, b, pairs: list[tuple[Value, Value]], values: tuple[Value, Value]) -> str | None:
         """The same sources, moved in two ways."""
+        if len(pairs) > 1 and a.index.shape != b.index.shape:
+            listed = ", ".join(self._branch(v) for v, _ in pairs)
+            return (f"{listed} are put together along another axis: {tuple(a.index.shape)} here, but the reference has "
+                    f"{tuple(b.index.shape)}")
         if len(pairs) > 1:
             said = self._concatenation(a, b, dict(pairs))
             if said is not None:
@@ -607,9 +624,9 @@ class Parted:
             return (f"{on} is {moved[0]} in yours, but {moved[1] or 'not'} in the reference" if moved[0] else
                     f"{on} is {moved[1]} in the reference, but not in yours")
         if (a.index < 0).any() or (b.index < 0).any():
-            return self._padding(a, b, on)
+            return self._padding(a, b, on, values)
         count = source.shape[1] if len(source.shape) > 1 else 0
-        of_heads = source.node is not None and source.node.name == "bmm" and source.shape[0] > self.mine.target.shape[0]
+        of_heads = source.node is not None and source.node.name == "bmm" and source.shape[0] > self.images
         if source.node is not None and source.node.name in operators.MATRIX_PRODUCTS and len(source.shape) > 1:
             flat = torch.arange(source_size(source)).view(source.shape).transpose(-1, -2).flatten()
             if {True} == {torch.equal(x.flatten().sort().values, flat.sort().values) for x in (a.index, b.index)} and \
@@ -629,14 +646,37 @@ class Parted:
             lead = "the heads are put together in another order: " if of_heads else ""
             return (f"{lead}the elements of {on}, {shape}, are in another order: {described[0]} in yours, "
                     f"but {described[1]} in the reference")
+        if {a.index.numel(), b.index.numel()} - {source_size(source)} and source_size(source) < max(
+                a.index.numel(), b.index.numel()) and a.index.dim() == b.index.dim() == len(shape):
+            padded = a.index.numel() > b.index.numel()
+            how = self._padded(values[0] if padded else values[1])
+            return (f"{on} is padded{how} to {tuple((a if padded else b).index.shape)} in "
+                    f"{'your network' if padded else 'the reference'}, but not in "
+                    f"{'the reference' if padded else 'yours'}")
         if a.index.numel() != b.index.numel():
             return (f"{tuple(a.index.shape)} of {on}, {shape}, but the reference takes {tuple(b.index.shape)} of it")
         return f"the elements of {on}, {shape}, are in another order than in the reference"
 
-    def _padding(self, a, b, on: str) -> str:
+    def _padded(self, value: Value) -> str:
+        """How the operators that only move pad on the way to a value."""
+        while is_move(value) or value.node is not None and value.node.name in operators.UNCHANGED:
+            how = operators.padding_words(value.node)
+            if how:
+                return f" {how}"
+            value = value.node.operands[0]
+        return ""
+
+    def _padding(self, a, b, on: str, values: tuple[Value, Value]) -> str:
+        how = [self._padded(value) for value in values]
         share = [(o.index < 0).float().mean().item() for o in (a, b)]
+        sizes = [tuple(o.index.shape) for o in (a, b)]
+        if sizes[0] != sizes[1] and 0 in share:
+            padded = sizes[0] if share[0] else sizes[1]
+            return (f"{on} is padded{how[0] or how[1]} to {padded} in "
+                    f"{'your network' if share[0] else 'the reference'}, "
+                    f"but not in {'the reference' if share[0] else 'yours'}")
         if share[0] == 0 or share[1] == 0:
-            return (f"{on} is padded in {'your network' if share[0] else 'the reference'}, "
+            return (f"{on} is padded{how[0] or how[1]} in {'your network' if share[0] else 'the reference'}, "
                     f"but not in {'the reference' if share[0] else 'yours'}")
         return f"{on} is padded in another way than in the reference: " \
                f"{tuple(a.index.shape)} in yours, {tuple(b.index.shape)} in the reference"

@@ -55,7 +55,7 @@ def walk_of(pairs: list[tuple[OperatorLayer, OperatorLayer]], runs: tuple[Run, R
     rows = []
     for k, (mine, reference) in enumerate(pairs):
         row = Row(OperatorAsLayer(mine, k), OperatorAsLayer(reference, k), number=k + 1)
-        simple = all(layer.bn is None and layer.order is None and len(parts) == 1
+        simple = all(layer.order is None and len(parts) == 1
                      for layer in (mine, reference) for parts in layer.slots.values())
         if simple and mine.kind != "Parameter":
             calls = []

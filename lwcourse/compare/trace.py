@@ -321,11 +321,11 @@ def run(model: nn.Module, inputs: tuple[Tensor, ...], who: str, *,
 
 def torch_class(module: nn.Module) -> type[nn.Module]:
     """The first of torch's own classes among those that a module inherits from."""
-    return next(c for c in type(module).__mro__ if c.__module__.startswith("torch.nn.modules"))
+    return next((c for c in type(module).__mro__ if c.__module__.startswith("torch.nn.modules")), nn.Module)
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    return torch_class(module).forward is not type(module).forward
+    return isinstance(module, nn.Module) and torch_class(module).forward is not type(module).forward
 
 
 def plain_output(module: nn.Module, args: tuple) -> list[Tensor] | None:

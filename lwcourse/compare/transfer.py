@@ -179,6 +179,25 @@ def in_data_order(layers: list[Layer], seen: Run) -> list[Layer]:
     return [replace(layer, previous=before) for layer, before in zip(order, previous, strict=False)]
 
 
+def pair_by_kind(mine: list[Layer], reference: list[Layer]) -> list[Pair]:
+    """Layers of the same shapes and settings, in their order among themselves, wherever they run."""
+    def kind(layer: Layer) -> tuple:
+        own = (family(layer), *((role, _core(shape)) for role, shape in layer.shapes.items()))
+        settings = tuple(str(getattr(layer.module, name, None)) for name in ("stride", "dilation", "groups"))
+        before = layer.previous
+        return own if family(layer) != "norm" or before is None else (*own, *map(str, before.shapes.values()), *(
+            str(getattr(before.module, name, None)) for name in ("stride", "dilation", "groups"))), settings
+
+    waiting: dict[tuple, list[Layer]] = {}
+    for layer in mine:
+        waiting.setdefault(kind(layer), []).append(layer)
+    pairs: list[Pair] = []
+    for layer in reference:
+        same = waiting.get(kind(layer))
+        pairs.append((same.pop(0) if same else None, layer))
+    return pairs + [(layer, None) for layer in mine if any(layer in same for same in waiting.values())]
+
+
 def pair_twins(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
     """Give layers that found no fitting partner a twin elsewhere, as when two branches are called in the other order.
 
