@@ -161,6 +161,10 @@ def no_early_stride():
     return lambda: nn.Sequential(ConvBNAct(3, 12, 3), SeparableConv(12, 24, 3, 4), SeparableConv(24, 48), *tail(48))
 
 
+def wide_second_layer():
+    return lambda: nn.Sequential(ConvBNAct(3, 16, 3, 2), SeparableConv(16, 24), SeparableConv(24, 48, 3, 2), *tail(48))
+
+
 def too_small():
     return lambda: nn.Sequential(ConvBNAct(3, 4, 3, 2), SeparableConv(4, 8, 3, 2), SeparableConv(8, 8, 3, 2), *tail(8))
 
@@ -229,6 +233,7 @@ WRONG = {
         "too many MACs": (standard, ("MACs", "are allowed", "layer 2.conv")),
         "no pooling before the classifier": (flattened, ("parameters", "average over the pixels")),
         "large maps": (no_early_stride, ("peak of live activations", "12x32x32")),
+        "more channels before the second stride": (wide_second_layer, ("48.0 KiB, 40.0 KiB are allowed", "24x16x16")),
         "too small": (too_small, "not accurate enough"),
         "1x1 only": (pointwise_only, "no output sees a neighbourhood"),
         "softmax": (softmax_at_the_end, "ends in a softmax"),
