@@ -278,7 +278,7 @@ def _check_hungriest(name: Any, known: Mapping[str, LayerProfile], layers: list[
     if intensities[name] == max(intensities.values()):
         fail(f"{name} does most MACs per byte, {intensities[name]:.2f}; the hungriest convolution does fewest",
              "layer.intensity is MACs per byte, so you want its minimum")
-    if name == max(layers, key=lambda layer: layer.moved_bytes).name:
+    if name == max(layers, key=lambda layer: layer.traffic_bytes).name:
         fail(f"{name} moves most bytes; asked is the convolution that moves most bytes for each of its MACs",
              "divide, then compare")
     fail(f"{name} does {intensities[name]:.2f} MACs per byte, and another convolution does fewer")
@@ -307,7 +307,7 @@ def _report(layers: list[LayerProfile], *, chosen: Callable[[LayerProfile], bool
         below = sum(_intensity(one, batch, weights=weights) < RIDGE for one in layers)
         return len(layers) - below if above else below
 
-    numbers = count(1, 1), count(16, weights_at_16), share("macs"), share("moved_bytes")
+    numbers = count(1, 1), count(16, weights_at_16), share("macs"), share("traffic_bytes")
     return dict(zip(KEYS[1:], numbers, strict=True))
 
 

@@ -134,7 +134,7 @@ def report(**changes):
 
     right = {"hungriest": min(layers, key=lambda one: one.intensity).name, "below the ridge, batch 1": below(1),
              "below the ridge, batch 16": below(16), "depthwise MACs": share("macs"),
-             "depthwise bytes": share("moved_bytes")}
+             "depthwise bytes": share("traffic_bytes")}
     return right | {key: value(below, share) if callable(value) else value for key, value in changes.items()}
 
 
@@ -226,7 +226,7 @@ WRONG = {
         "above for below": (reported(**{"below the ridge, batch 1": lambda below, share: 52 - below(1),
                                         "below the ridge, batch 16": lambda below, share: 52 - below(16)}), "above"),
         "per cent": (reported(**{"depthwise MACs": lambda below, share: 100 * share("macs"),
-                                 "depthwise bytes": lambda below, share: 100 * share("moved_bytes")}), "per cent"),
+                                 "depthwise bytes": lambda below, share: 100 * share("traffic_bytes")}), "per cent"),
         "an empty dict": (dict, "the answer has no 'hungriest'"),
     },
     "01.5": {
