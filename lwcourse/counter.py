@@ -52,11 +52,6 @@ class LayerProfile:
         return self.input_bytes + self.parameter_bytes + self.output_bytes
 
     @property
-    def moved_bytes(self) -> int:
-        """`traffic_bytes`, by the name that the chapters use."""
-        return self.traffic_bytes
-
-    @property
     def intensity(self) -> float:
         """MACs per byte of traffic; where it is low, memory sets the time rather than arithmetic."""
         return self.macs / self.traffic_bytes if self.traffic_bytes else 0.0

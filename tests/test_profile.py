@@ -344,7 +344,7 @@ def test_a_layer_that_does_nothing_moves_nothing():
     inner = nn.Sequential(nn.Identity(), nn.Dropout(0.5), nn.ReLU(inplace=True), nn.Flatten())
     counted = lw.profile(nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), inner), (3, 8, 8))
     _, identity, dropout, relu, flatten = counted.layers
-    assert [layer.moved_bytes for layer in (identity, dropout, flatten)] == [0, 0, 0]
+    assert [layer.traffic_bytes for layer in (identity, dropout, flatten)] == [0, 0, 0]
     assert [layer.output_shape for layer in (identity, dropout)] == [(1, 4, 8, 8)] * 2
     assert flatten.output_shape == (1, 256)
     assert relu.input_bytes == relu.output_bytes == 4 * 8 * 8 * 4  # in place, but it reads and writes

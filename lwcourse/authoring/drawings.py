@@ -356,7 +356,7 @@ def _work_bars(axes: Axes, network: nn.Module, profile: lw.Profile, left: float,
         else:
             family = "sums"  # of the shortcuts, and the mean over the pixels; dropout does nothing in eval mode
         totals[family][0] += layer.macs
-        totals[family][1] += layer.moved_bytes
+        totals[family][1] += layer.traffic_bytes
     words = []
     for i, (name, unit) in enumerate((("multiply-adds", "M"), ("bytes moved", "MB"))):
         total = sum(pair[i] for pair in totals.values())

@@ -186,9 +186,9 @@ def connected_after(answer: Mapping[int, int]) -> str:
 
 
 def bill_of(network: nn.Module) -> int:
-    """MACs plus 8 for each byte that a layer reads or writes, for one image of 3 x 16 x 16."""
+    """MACs plus 8 for each byte that is read or written, for one image of 3 x 16 x 16."""
     cost = profile(network, (3, 16, 16))
-    return cost.macs + MACS_PER_BYTE * sum(layer.moved_bytes for layer in cost.layers)
+    return cost.macs + MACS_PER_BYTE * cost.traffic_bytes
 
 
 @exercise("03.4", title="A network for MACs and traffic", minutes=25, difficulty="hard", expects=a_function)
@@ -202,7 +202,7 @@ def macs_and_traffic(answer: Callable[[], nn.Module]) -> str:
     if bill > MAX_BILL:
         fail(f"over budget: the MACs fit, but MACs and traffic together come to {bill:,}, of {MAX_BILL:,} allowed: "
              "this network moves too many bytes",
-             "fewer layers, fewer groups, smaller maps; BatchNorm, ReLU and a sum move bytes as well")
+             "fewer layers, fewer groups, smaller maps; BatchNorm, ReLU, a sum and a concatenation move bytes as well")
     accuracy = trained_accuracy(answer, load_data("digits", image_size=16), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
     if accuracy < LEAST_ACCURACY:

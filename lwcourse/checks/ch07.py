@@ -27,7 +27,7 @@ ESP_CASES = (  # (in_channels, out_channels, stride), input shape
     ((32, 32, 1), (1, 32, 36, 37)),
 )
 V2_RATES = (1, 2, 3, 4)
-MAX_MACS, MAX_BYTES, LEAST_IOU = 5_000_000, 400 * 1024, 0.3
+MAX_MACS, MAX_BYTES, LEAST_IOU = 5_000_000, 200 * 1024, 0.3
 SIZE = (48, 96)
 RECIPE = {"epochs": 4, "lr": 0.2, "batch_size": 4}
 

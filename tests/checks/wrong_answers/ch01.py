@@ -134,7 +134,7 @@ def report(**changes):
 
     right = {"hungriest": min(layers, key=lambda one: one.intensity).name, "below the ridge, batch 1": below(1),
              "below the ridge, batch 16": below(16), "depthwise MACs": share("macs"),
-             "depthwise bytes": share("moved_bytes")}
+             "depthwise bytes": share("traffic_bytes")}
     return right | {key: value(below, share) if callable(value) else value for key, value in changes.items()}
 
 
@@ -159,6 +159,10 @@ def flattened():
 
 def no_early_stride():
     return lambda: nn.Sequential(ConvBNAct(3, 12, 3), SeparableConv(12, 24, 3, 4), SeparableConv(24, 48), *tail(48))
+
+
+def wide_second_layer():
+    return lambda: nn.Sequential(ConvBNAct(3, 16, 3, 2), SeparableConv(16, 24), SeparableConv(24, 48, 3, 2), *tail(48))
 
 
 def too_small():
@@ -222,13 +226,14 @@ WRONG = {
         "above for below": (reported(**{"below the ridge, batch 1": lambda below, share: 52 - below(1),
                                         "below the ridge, batch 16": lambda below, share: 52 - below(16)}), "above"),
         "per cent": (reported(**{"depthwise MACs": lambda below, share: 100 * share("macs"),
-                                 "depthwise bytes": lambda below, share: 100 * share("moved_bytes")}), "per cent"),
+                                 "depthwise bytes": lambda below, share: 100 * share("traffic_bytes")}), "per cent"),
         "an empty dict": (dict, "the answer has no 'hungriest'"),
     },
     "01.5": {
         "too many MACs": (standard, ("MACs", "are allowed", "layer 2.conv")),
         "no pooling before the classifier": (flattened, ("parameters", "average over the pixels")),
         "large maps": (no_early_stride, ("peak of live activations", "12x32x32")),
+        "more channels before the second stride": (wide_second_layer, ("48.0 KiB, 40.0 KiB are allowed", "24x16x16")),
         "too small": (too_small, "not accurate enough"),
         "1x1 only": (pointwise_only, "no output sees a neighbourhood"),
         "softmax": (softmax_at_the_end, "ends in a softmax"),

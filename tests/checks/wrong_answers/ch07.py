@@ -162,6 +162,7 @@ WRONG = {
                                                        nn.Conv2d(16, 8, 3, padding=1))),
                           ["over budget", "MACs, of 5,000,000 allowed"]),
         "too much memory": (design(lambda: Tiny(64, 8)), ["over budget", "bytes of live activations"]),
+        "a stem of 24 channels": (design(lambda: Tiny(24, 8)), "221,184 bytes of live activations"),
         "logits not enlarged": (design(lambda: Tiny(enlarge=False)), ["(2, 8, 48, 96)", "enlarge the logits"]),
         "other classes": (design(lambda: Tiny(classes=19)), "must give logits of shape (2, 8, 48, 96)"),
         "no return": (design(lambda: None), "is the return missing?"),
