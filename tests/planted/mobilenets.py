@@ -485,8 +485,9 @@ def into_gate(k):
 
 
 ECA_FAULTS = (
-    Fault("formula", "kernel 3 everywhere, by the paper's formula", at("blocks.0.eca"), instead("3", r"\b1\b")),
-    Fault("k5", "kernel 5 from 48 channels", at("blocks.3.eca"), instead("5", r"\b3\b")),
+    Fault("formula", "kernel 3 everywhere, by the paper's formula", at("blocks.0.eca"),
+          instead("kernel size 3", "kernel size 1")),
+    Fault("k5", "kernel 5 from 48 channels", at("blocks.3.eca"), instead("kernel size 5", "kernel size 3")),
     Fault("eca_nopad", "no padding, zeros behind", at("blocks.3.eca"), instead("padding 0", "padding 1")),
     Fault("eca_bias", "a bias in the gate's convolution", at("blocks.1.eca"), instead(r"\ba bias", "no bias")),
     Fault("eca_after_add", "gate after the shortcut", at("blocks.2.pb", "blocks.2.eca", "blocks.3.e"),

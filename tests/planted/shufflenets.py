@@ -89,8 +89,8 @@ class Keep(nn.Module):
             y = y + right
         if fault == "add_left":
             y = y + left
-        if fault == "relu_on_left":
-            left = F.relu(left - 0.5)
+        if fault == "relu6_left":
+            left = F.relu6(left)
         if fault == "sum_of_halves":  # added, and repeated so that the shapes fit
             return (left + y).repeat(1, 2, 1, 1)
         y = torch.cat((y, left) if fault == "concat_order" else (left, y), 1)
@@ -111,7 +111,7 @@ class Keep(nn.Module):
 
 SHUF_PLACES = {"relu_after_left_dw": 0, "split_interleaved": 1, "halves_swapped": 1, "split_overlap": 1,
                "split_reversed": 2, "left_again": 1, "relu_after_dw": 1, "no_relu_right_end": 1, "relu6_right_end": 1,
-               "add_shortcut_v2": 1, "add_left": 1, "relu_on_left": 1, "sum_of_halves": 1, "concat_order": 1,
+               "add_shortcut_v2": 1, "add_left": 1, "relu6_left": 1, "sum_of_halves": 1, "concat_order": 1,
                "no_shuffle": 1, "shuffle_g4": 1, "shuffle_transposed": 1, "shuffle_twice": 1, "shuffle_flip": 1,
                "shuffle_roll": 1, "no_relu_left": 3, "down_order": 3, "down_noshuffle": 3, "down_add": 3}
 STEM_POOLS = {
@@ -190,8 +190,7 @@ SHUF_FAULTS = (
           r"(too many|plus|adds|addition|added|shortcut).*"),
     Fault("add_left", "the left half added to the right branch", INTO2,
           r"(too many|plus|adds|addition|added|shortcut)"),
-    Fault("relu_on_left", "0.5 subtracted from the left half, and ReLU", INTO2,
-          r"ReLU.*(left|channels|passes|half|input of)|minus|subtract"),
+    Fault("relu6_left", "ReLU6 on the left half", INTO2, r"ReLU6"),
     Fault("sum_of_halves", "an addition for the concatenation", INTO2,
           r"(plus|sum|added|addition|adds).*(concat|cat)|(concat).*(plus|sum|added|addition|adds)"),
     Fault("maxpool_pad0", "stem pooling without padding, rounded up", STEM, instead("padding 0, rounded up", MAX3)),
@@ -201,7 +200,7 @@ SHUF_FAULTS = (
     Fault("subsampled", "every second pixel in the stem", STEM,
           instead(r"(every second|every other|subsampl|::2|slic|step 2|strid|no pooling)", "max pooling")),
     Fault("nopool_bilinear", "halved by bilinear interpolation in the stem", STEM,
-          instead(r"bilinear", "max pooling")),
+          instead(r"(bilinear|average pooling \(2x2)", "max pooling")),
 )
 
 # ShuffleNet V1 with 3 groups: pytorchcv shuffles before the depthwise convolution.
@@ -227,7 +226,7 @@ class V1Unit(nn.Module):
     def forward(self, x):
         fault = self.fault
         y = self.b1(self.c1(x))
-        if fault == "s1_relu_after_shuffle_only":
+        if fault == "s1_norelu_inside":
             y = self.shuffle(y)
         else:
             y = F.relu(y)
@@ -250,8 +249,6 @@ class V1Unit(nn.Module):
                 "s1_ceil": lambda: F.avg_pool2d(x, 3, 2, ceil_mode=True),
             }
             z = pools.get(fault, lambda: F.avg_pool2d(x, 3, 2, 1))()
-            if fault == "s1_relu_branch_only":
-                return torch.cat((F.relu(y), z - 0.1), 1)
             if fault == "s1_norelu_cat":
                 return torch.cat((y, z), 1)
             return F.relu(torch.cat((z, y) if fault == "s1_cat" else (y, z), 1))
@@ -264,9 +261,9 @@ class V1Unit(nn.Module):
         return F.relu(y if fault == "s1_cat_always" else x + y)
 
 
-V1_PLACES = {"s1_groups_first": 0, "s1_shuffle_T": 1, "s1_noshuffle": 1, "s1_shuffle_after_dw": 1, "s1_dwrelu": 1,
+V1_PLACES = {"s1_groups_first": 0, "s1_shuffle_T": 1, "s1_noshuffle": 1, "s1_shuffle_after_dw": 1, "s1_dwrelu": 1, "s1_norelu_inside": 2,
              "s1_cat": 0, "s1_cat_always": 1, "s1_max": 0, "s1_count": 0, "s1_avg2": 0, "s1_sub": 3, "s1_bilinear": 3,
-             "s1_ceil": 3, "s1_relu_branch_only": 3, "s1_norelu_cat": 0, "s1_relu_before_add": 1, "s1_norelu": 2,
+             "s1_ceil": 3, "s1_norelu_cat": 0, "s1_relu_before_add": 1, "s1_norelu": 2,
              "s1_addinput_twice": 1, "s1_dense_expand": 2, "s1_shuffle_g2": 1, "s1_shuffle_g6": 2, "s1_shuffle_end": 1}
 
 
@@ -309,6 +306,7 @@ V1_FAULTS = (
           r"shuffle is missing|missing.*shuffle|shuffle.*after"),
     Fault("s1_shuffle_end", "a second shuffle, before the addition", at("L.1.b3", "L.2.c1"),
           r"shuffle.*(reference (does|has) (not|no)|too many)|which the reference does not have"),
+    Fault("s1_norelu_inside", "no ReLU before the shuffle", at("L.2.b1", "L.2.c2"), missing(r"\bReLU\b")),
     Fault("s1_dwrelu", "ReLU after the depthwise", at("L.1.b2", "L.1.c3"), extra(r"\bReLU\b")),
     Fault("s1_cat", "concatenated in the other order", INTO[1], r"another order|other order"),
     Fault("s1_cat_always", "no addition", INTO[2], r"shortcut is missing|missing.*shortcut"),
@@ -318,8 +316,6 @@ V1_FAULTS = (
     Fault("s1_relu_before_add", "ReLU before the addition", INTO[2], r"ReLU.*before the addition.*after"),
     Fault("s1_norelu", "no ReLU after the addition", INTO[3], missing(r"\bReLU\b") + r"|no activation.*ReLU"),
     Fault("s1_norelu_cat", "no ReLU after the concatenation", INTO[1], missing(r"\bReLU\b") + r"|no activation.*ReLU"),
-    Fault("s1_relu_branch_only", "0.1 subtracted from the pooled input, and ReLU on the branch only", INTO[4],
-          r"minus|subtract|shift|0\.1|" + missing(r"\bReLU\b")),
     Fault("s1_max", "maximum in the shortcut", INTO[1], instead("max pooling", "average pooling")),
     Fault("s1_count", "mean without the padding in the shortcut", INTO[1], instead("not counting", AVG3)
           + r"|count_include_pad"),
@@ -328,7 +324,7 @@ V1_FAULTS = (
           instead(r"average pooling \(3x3, stride 2, padding 0, rounded up", AVG3)),
     Fault("s1_sub", "every second pixel in the shortcut", INTO[4],
           instead(r"(every second|every other|subsampl|::2|slic|step 2|no pooling)", "average pooling")),
-    Fault("s1_bilinear", "bilinear interpolation in the shortcut", INTO[4], instead("bilinear", "average pooling")),
+    Fault("s1_bilinear", "bilinear interpolation in the shortcut", INTO[4], instead(r"(bilinear|average pooling \(2x2)", AVG3)),
     Fault("s1_pool_before_relu_avg", "average pooling in the stem", at("b", "L.0.c1"),
           instead("average pooling", "max pooling")),
     Fault("s1_head_max", "global maximum", at("L.4.b3", "fc"), instead(r"(?i:max)", "(global average pooling|mean)")),
@@ -363,8 +359,6 @@ class LwUnit(nn.Module):
         if self.s == 1:
             return F.relu(y.add(x)) if fault != "lw_concat_mean" else F.relu((y + x) / 2)
         z = F.avg_pool2d(x, 3, 2, 1)
-        if fault == "lw_relu_all":
-            return F.relu(torch.cat((z, y), 1) - 0.25)
         if fault == "lw_norelu":
             return torch.cat((z, y), 1)
         if fault == "lw_order":
@@ -372,8 +366,7 @@ class LwUnit(nn.Module):
         return torch.cat((z, F.relu(y)), 1)
 
 
-LW_PLACES = {"lw_shuffle_T": 1, "lw_flatten": 1, "lw_view": 1, "lw_noshuffle": 2, "lw_concat_mean": 2, "lw_relu_all": 0,
-             "lw_norelu": 3, "lw_order": 3}
+LW_PLACES = {"lw_shuffle_T": 1, "lw_flatten": 1, "lw_view": 1, "lw_noshuffle": 2, "lw_concat_mean": 2, "lw_norelu": 3, "lw_order": 3}
 
 
 class LwV1(nn.Module):
@@ -403,8 +396,6 @@ LW_FAULTS = (
           r"(?i)(reshape|another order|pixels|flatten|view|permut|channels last)"),
     Fault("lw_concat_mean", "mean of branch and shortcut", at("u.2.e.1", "u.3.r.0"),
           scaled(r"\b(2|0\.5)\b")),
-    Fault("lw_relu_all", "ReLU of the whole concatenation, less 0.25", at("u.0.e.1", "u.1.r.0"),
-          r"minus|subtract|shift|0\.25|ReLU.*(concat|channels 0|whole|pool)"),
     Fault("lw_norelu", "no ReLU on the branch", at("u.3.e.1", "u.4.r.0"), missing(r"\bReLU\b")),
     Fault("lw_order", "concatenated in the other order", at("u.3.e.1", "u.4.r.0"), r"another order|other order"),
 )
