@@ -318,8 +318,8 @@ class Sq(nn.Module):
         fault = self.fault if k == 1 else ""
         squeeze, one, three = self.fire[k]
         s = squeeze(x) if fault == "sq_no_squeeze_relu" else F.relu(squeeze(x))
-        a = {"sq_norelu_1x1": lambda y: y, "sq_leaky_1x1": partial(F.leaky_relu, negative_slope=0.1)}.get(fault, F.relu)(
-            one(s))
+        acts = {"sq_norelu_1x1": lambda y: y, "sq_leaky_1x1": partial(F.leaky_relu, negative_slope=0.1)}
+        a = acts.get(fault, F.relu)(one(s))
         b = three(s) if fault == "sq_norelu_3x3" else F.relu(three(s))
         if fault == "sq_relu6_3x3":
             b = F.relu6(b)

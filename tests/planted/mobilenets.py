@@ -615,6 +615,16 @@ class Ef(nn.Module):
         return self.fc(F.avg_pool2d(x, x.shape[2:]).view(len(x), -1))
 
 
+class EfPixels(Ef):
+    """The same network: the classifier runs on every pixel, and its logits are averaged."""
+
+    def forward(self, x):
+        x = F.silu(self.b(self.c(x)))
+        for block in self.L:
+            x = block(x)
+        return self.fc(F.silu(self.b2(self.c2(x))).permute(0, 2, 3, 1)).mean((1, 2))
+
+
 def ef_reference():
     return EfficientNet([MBConvConfig(*row, 1.0, 1.0) for row in EF_ROWS], dropout=0.2, num_classes=10)
 
@@ -642,7 +652,7 @@ EF_FAULTS = (
           scaled(r"\b(0\.8|1\.25)\b")),
     Fault("ef_drop_on", "stochastic depth active in eval mode", at("L.4.pb", "L.5.e.0"), r"not deterministic"),
     Fault("ef_noskip", "no shortcut in the first block", EF_ADD[0], r"shortcut is missing|missing.*shortcut"),
-    Fault("ef_head_linear", "classifier on every pixel, then the maximum", at("fc", "b2"), r"(?i)max|pool"),
+    Fault("ef_head_linear", "classifier on every pixel, then the maximum", at("fc", "b2"), r"(?i)\bmax"),
     Fault("ef_pool2", "pooled to 2x2, so that the classifier cannot run", at("b2", "fc"),
           instead(r"(2x2|\(192, 2, 2\)|, 192, 2, 2\))", GLOBAL_MEAN)),
 )
@@ -655,3 +665,4 @@ PAIRS = (
     Pair("eca/lw", Eca, eca_reference, (2, 3, 48, 32), ECA_FAULTS),
     Pair("ef/tv", Ef, ef_reference, SMALL, EF_FAULTS),
 )
+EQUAL = (Pair("ef/pixels", EfPixels, ef_reference, SMALL),)

@@ -173,9 +173,9 @@ SHUF_FAULTS = (
     Fault("shuffle_twice", "shuffled twice", INTO2, r"twice|once more|two (channel )?shuffles|"
           + instead(r"\b4 groups", r"\b2 groups")),
     Fault("shuffle_flip", "channels reversed in the place of the shuffle", INTO2,
-          r"revers|flip|backwards|shuffle is missing"),
+          r"revers|flip|backwards|shuffle is missing.*2 groups"),
     Fault("shuffle_roll", "channels rotated in the place of the shuffle", INTO2,
-          r"rotat|roll|shift|shuffle is missing"),
+          r"rotat|roll|shift|shuffle is missing.*2 groups"),
     Fault("split_interleaved", "split into even and odd channels", INTO1,
           r"(every second|every other|even|odd|interleav|altern.*split|split.*altern|step 2|::2|\b1, 3, 5)"),
     Fault("halves_swapped", "halves exchanged", INTO1,
@@ -261,7 +261,8 @@ class V1Unit(nn.Module):
         return F.relu(y if fault == "s1_cat_always" else x + y)
 
 
-V1_PLACES = {"s1_groups_first": 0, "s1_shuffle_T": 1, "s1_noshuffle": 1, "s1_shuffle_after_dw": 1, "s1_dwrelu": 1, "s1_norelu_inside": 2,
+V1_PLACES = {"s1_groups_first": 0, "s1_shuffle_T": 1, "s1_noshuffle": 1, "s1_shuffle_after_dw": 1, "s1_dwrelu": 1,
+             "s1_norelu_inside": 2,
              "s1_cat": 0, "s1_cat_always": 1, "s1_max": 0, "s1_count": 0, "s1_avg2": 0, "s1_sub": 3, "s1_bilinear": 3,
              "s1_ceil": 3, "s1_norelu_cat": 0, "s1_relu_before_add": 1, "s1_norelu": 2,
              "s1_addinput_twice": 1, "s1_dense_expand": 2, "s1_shuffle_g2": 1, "s1_shuffle_g6": 2, "s1_shuffle_end": 1}
@@ -324,7 +325,8 @@ V1_FAULTS = (
           instead(r"average pooling \(3x3, stride 2, padding 0, rounded up", AVG3)),
     Fault("s1_sub", "every second pixel in the shortcut", INTO[4],
           instead(r"(every second|every other|subsampl|::2|slic|step 2|no pooling)", "average pooling")),
-    Fault("s1_bilinear", "bilinear interpolation in the shortcut", INTO[4], instead(r"(bilinear|average pooling \(2x2)", AVG3)),
+    Fault("s1_bilinear", "bilinear interpolation in the shortcut", INTO[4],
+          instead(r"(bilinear|average pooling \(2x2)", AVG3)),
     Fault("s1_pool_before_relu_avg", "average pooling in the stem", at("b", "L.0.c1"),
           instead("average pooling", "max pooling")),
     Fault("s1_head_max", "global maximum", at("L.4.b3", "fc"), instead(r"(?i:max)", "(global average pooling|mean)")),
@@ -366,7 +368,8 @@ class LwUnit(nn.Module):
         return torch.cat((z, F.relu(y)), 1)
 
 
-LW_PLACES = {"lw_shuffle_T": 1, "lw_flatten": 1, "lw_view": 1, "lw_noshuffle": 2, "lw_concat_mean": 2, "lw_norelu": 3, "lw_order": 3}
+LW_PLACES = {"lw_shuffle_T": 1, "lw_flatten": 1, "lw_view": 1, "lw_noshuffle": 2, "lw_concat_mean": 2,
+             "lw_norelu": 3, "lw_order": 3}
 
 
 class LwV1(nn.Module):
