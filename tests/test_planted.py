@@ -4,7 +4,7 @@ import re
 import pytest
 from planted import Fault, Pair, ghostnet, inceptions, mobilenets, resnets, shufflenets
 from planted.proof import untruths
-from planted.score import choose, families, score, table
+from planted.score import choose, families, names_cause, score, table
 from torch import nn
 
 FAMILIES = (ghostnet, inceptions, mobilenets, resnets, shufflenets)
@@ -23,6 +23,24 @@ def test_faults_have_their_own_names_and_words_that_are_patterns(name):
         assert fault.name and fault.what
         for words in (fault.place, fault.cause):
             assert words and not re.search(words, ""), f"{fault.name}: {words!r} is found in an empty sentence"
+
+
+VAGUE = (  # sentences of lw.compare that name no mistake
+    "something without weights differs after `x.1.bn`, but none of the usual causes fits.",
+    "the reference's is ReLU of (the output of `x.1.bn` plus the input of `x.0`); yours is something else.",
+    "(2, 24, 2, 2) here, but the reference has (2, 24, 3, 2).",
+    "(2, 24, 2, 2) here, but the reference has (2, 24, 3, 2); the reference's is bilinear upsampling of ReLU of `x`.",
+    "(2, 24) here, but the reference has (2, 24, 1, 1); the reference's is global average pooling of ReLU6 of `x`.",
+    "your network cannot run x of shape (2, 3, 9, 6): `x` (Conv2d) says: mat1 and mat2 shapes cannot be multiplied.",
+)
+
+
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_no_cause_is_found_in_a_sentence_that_names_none(name):
+    for fault in PAIRS[name].faults:
+        for words in VAGUE:
+            sentence = f"Before layer 12 of 24, your `x.0` (reference: `features.norm1.pool.conv`): {words}"
+            assert not names_cause(sentence, fault), f"{fault.name}: {fault.cause!r} is found in {words!r}"
 
 
 @pytest.mark.parametrize("name", sorted(PAIRS))

@@ -130,7 +130,7 @@ GLN_FAULTS = (
     Fault("inc_sum", "the pooling's tower added to the 5x5's", at("bl.1.b4.1", "bl.2.b1.0"),
           r"plus|sum|adds|added|addition"),
     Fault("inc_scale5", "5x5 tower halved", next_of(2), scaled(r"\b(2|0\.5)\b")),
-    Fault("inc_gate", "1x1 tower times its own gate", next_of(2), r"times|multipl|gate"),
+    Fault("inc_gate", "1x1 tower times its own gate", next_of(2), r"\btimes\b|multiplication|\bgate\b"),
     Fault("inc_k3", "3x3 for the 5x5", at("bl.1.b3.1.0"), instead("3x3", "5x5")),
     Fault("inc_norelu_1", "no ReLU on the 1x1 tower", at("bl.1.b1.1", "bl.1.b4.1", "bl.2.b1.0"), missing(r"\bReLU\b")),
     Fault("inc_norelu_reduce", "no ReLU before a 3x3", at("bl.2.b2.0.1", "bl.2.b2.1.0"), missing(r"\bReLU\b")),
@@ -141,7 +141,8 @@ GLN_FAULTS = (
           + "|" + missing("max pooling")),
     Fault("inc_pool5", "5x5 pooling in a tower", at("bl.3.b4.0"), instead(r"max pooling \(5x5", r"max pooling \(3x3")),
     Fault("inc_min", "minimum in a tower", at("bl.1.b4.0"), instead("(?i:minim|min pool)", "max pooling")),
-    Fault("inc_poolafter", "a second pooling behind a tower", next_of(2), extra("max pooling") + "|max pooling"),
+    Fault("inc_poolafter", "a second pooling behind a tower", next_of(2), extra("max pooling")
+          + r"|max pooling.*(twice|again|of ReLU|of the output of `bl.2.b4.1`)"),
     Fault("g_ceil", "stem's pooling rounded down", at("c1.1", "c2.0"), instead(r"padding 0\)", CEIL)),
     Fault("g_pad", "stem's pooling padded", at("c1.1", "c2.0"), instead(r"padding 1\)", CEIL)),
     Fault("g_two", "2x2 pooling in the stem", at("c1.1", "c2.0"), instead(r"max pooling \(2x2", CEIL)),
@@ -194,9 +195,10 @@ class Iv3(nn.Module):
             x = x if skip_last and k == len(branch) - 1 else F.relu(x)
         return x
 
-    def pooled(self, x, fault):
-        pools = {"iv3_count": lambda: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
-                 "iv3_max": lambda: F.max_pool2d(x, 3, 1, 1), "iv3_C_max": lambda: F.max_pool2d(x, 3, 1, 1),
+    def pooled(self, kind, x):
+        fault = self.fault if self.fault.startswith(f"iv3_{kind}") else ""
+        pools = {"iv3_A_count": lambda: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+                 "iv3_A_max": lambda: F.max_pool2d(x, 3, 1, 1), "iv3_C_max": lambda: F.max_pool2d(x, 3, 1, 1),
                  "iv3_C_avg5": lambda: F.avg_pool2d(x, 5, 1, 2), "iv3_E_nopool": lambda: x,
                  "iv3_C_reflect": lambda: F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, 1),
                  "iv3_C_replicate": lambda: F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)}
@@ -206,7 +208,7 @@ class Iv3(nn.Module):
         fault = self.fault if k == 1 else ""
         one, five, three, pool = self.A[k]
         a, b, c = self.run(one, x), self.run(five, x), self.run(three, x, fault == "iv3_A_norelu")
-        d = self.run(pool, self.pooled(x, fault if fault in ("iv3_count", "iv3_max") else ""))
+        d = self.run(pool, self.pooled("A" if k == 1 else "-", x))
         if fault == "iv3_A_scale":
             d = d * 0.5
         return torch.cat((a, c, b, d) if fault == "iv3_A_order" else (a, b, c, d), 1)
@@ -224,7 +226,8 @@ class Iv3(nn.Module):
     def module_c(self, k, x):
         fault = self.fault if k == 1 else ""
         one, seven, double, pool = self.C[k]
-        parts = [self.run(one, x), self.run(seven, x), self.run(double, x), self.run(pool, self.pooled(x, fault))]
+        parts = [self.run(one, x), self.run(seven, x), self.run(double, x),
+                 self.run(pool, self.pooled("C" if k == 1 else "-", x))]
         if fault == "iv3_C_residual":
             return torch.cat(parts, 1) + x
         if fault == "iv3_C_stack":
@@ -241,7 +244,7 @@ class Iv3(nn.Module):
         fork = fork[::-1] if fault == "iv3_fork_order" else fork
         if fault == "iv3_fork_sum":
             fork = (fork[0] + fork[1], fork[1])
-        return torch.cat((one, left, right, *fork, m[8](self.pooled(x, fault))), 1)
+        return torch.cat((one, left, right, *fork, m[8](self.pooled("E", x))), 1)
 
     def forward(self, x):
         x = F.relu(self.c(x))
@@ -265,11 +268,12 @@ def iv3_reference():
 
 IN_B, IN_C0 = at("A.1.3.0.1", "B.0.0.0"), at("B.1.2.1", "C.0.0.0.0")
 IN_E, POOL_C = at("C.1.3.0.1", "E.0.0"), at("C.1.3.0.0")
-MAX3, AVG3 = r"max pooling \(3x3, stride 2, padding 0\)", r"average pooling \(3x3, stride 1, padding 1\)"
+MAX3, AVG3 = r"max pooling \(3x3, stride 2, padding 0", r"average pooling \(3x3, stride 1, padding 1\)"
 IV3_FAULTS = (
     Fault("iv3_swap17", "1x7 and 7x1 exchanged in a tower", at("C.1.1.1.0"), instead("7x1", "1x7")),
-    Fault("iv3_count", "mean without the padding", at("A.1.3.0.0"), instead("(not counting|count_include_pad)", AVG3)),
-    Fault("iv3_max", "maximum in a tower", at("A.1.3.0.0"), instead("max pooling", AVG3)),
+    Fault("iv3_A_count", "mean without the padding", at("A.1.3.0.0"),
+          instead("(not counting|count_include_pad)", AVG3)),
+    Fault("iv3_A_max", "maximum in a tower", at("A.1.3.0.0"), instead("max pooling", AVG3)),
     Fault("iv3_A_order", "towers in another order", IN_B, ORDER),
     Fault("iv3_A_norelu", "no ReLU at the end of a tower", at("A.1.2.2.1", "A.1.3.0.1", "B.0.0.0"),
           missing(r"\bReLU\b")),
@@ -280,13 +284,13 @@ IV3_FAULTS = (
           instead(r"(every second|every other|subsampl|::2|slic|step 2|no pooling)", MAX3)),
     Fault("iv3_B_bilinear", "bilinear interpolation where the map is halved", IN_C0, instead("bilinear", MAX3)),
     Fault("iv3_B_crop", "padded maximum, cut to the size, where the map is halved", IN_C0,
-          instead(r"(padding 1\)|padd|shift)", MAX3)),
+          instead(r"(padding 1|shift|cut|crop|slic)", MAX3)),
     Fault("iv3_B_adaptive", "adaptive mean where the map is halved", IN_C0,
           instead("(?i:adaptive|average pooling)", MAX3)),
     Fault("iv3_C_max", "maximum in a tower", POOL_C, instead("max pooling", AVG3)),
     Fault("iv3_C_avg5", "5x5 mean in a tower", POOL_C, instead(r"average pooling \(5x5", AVG3)),
-    Fault("iv3_C_reflect", "mean of a reflected border in a tower", POOL_C, r"(?i)reflect|padd.*padd"),
-    Fault("iv3_C_replicate", "mean of a repeated border in a tower", POOL_C, r"(?i)replicat|repeat|padd.*padd"),
+    Fault("iv3_C_reflect", "mean of a reflected border in a tower", POOL_C, r"(?i)reflect|border"),
+    Fault("iv3_C_replicate", "mean of a repeated border in a tower", POOL_C, r"(?i)replicat|repeat|border"),
     Fault("iv3_C_residual", "a shortcut around a module", IN_E, r"plus|adds|added|addition|shortcut"),
     Fault("iv3_C_stack", "channels of the towers in turn", IN_E, r"shuffle|interleav|altern|in turn"),
     Fault("iv3_fork_chain", "1x3 and 3x1 in a row", at("E.2.1", "E.3.0"),

@@ -154,7 +154,7 @@ RD_FAULTS = (
     Fault("rd_sub_odd", "every second pixel, from the second on, in the shortcut", shortcut(2),
           instead(r"(every second|every other|subsampl|::2|slic|step 2|no pooling)", AVG2)),
     Fault("rd_offset", "the windows of the shortcut's pooling shifted by a pixel", shortcut(4),
-          r"padd|shift|offset|pixel"),
+          instead(r"(padding [1-9(]|padded|shift|offset)", AVG2)),
     Fault("rd_bilinear", "bilinear interpolation in the shortcut", shortcut(4), instead("bilinear", AVG2)),
     Fault("rd_sum2", "sum instead of the mean in the shortcut", shortcut(2), r"\bsum\b|" + scaled(r"\b(4|0\.25)\b")),
     Fault("rd_rows", "mean over two rows, of every second column", shortcut(4),
@@ -201,7 +201,7 @@ RD_FAULTS = (
     Fault("rd_pool_h", "mean over columns, maximum over rows", at("bl.5.b2", "bl.5.sb", "fc"),
           instead("(?i:max)", GLOBAL_MEAN)),
     Fault("rd_head_l2", "root of the mean square over the pixels", at("bl.5.b2", "bl.5.sb", "fc"),
-          instead("(?i:square|power|norm|Lp|root)", GLOBAL_MEAN)),
+          instead(r"(?i:square|power|\bLp|root)", GLOBAL_MEAN)),
     Fault("rd_head_drop1", "dropout active in eval mode", at("fc"), r"(?i)not deterministic.*dropout"),
 )
 RD_ODD_FAULTS = (
@@ -379,14 +379,14 @@ HR_FAULTS = (
     Fault("hr_max", "maximum instead of the sum", IN3, instead("(?i:maxim|larg|max)", "(sum|plus|add)")),
     Fault("hr_prod", "product instead of the sum", IN2, instead("(?i:product|times|multipl)", "(sum|plus|add)")),
     Fault("hr_sub", "the other maps subtracted", IN2, r"subtract|minus"),
-    Fault("hr_neighbours", "maps two sizes apart are left out", IN3, r"missing|left out|not (added|used)|without"),
+    Fault("hr_neighbours", "maps two sizes apart are left out", IN3, r"missing|left out|not (added|used)"),
     Fault("hr_bilinear", "bilinear for nearest", IN2, instead("bilinear", UP2)),
     Fault("hr_align", "bilinear with align_corners for nearest", IN2, instead("bilinear.*align_corners", UP2)),
     Fault("hr_bicubic", "bicubic for nearest", IN3, instead("bicubic", UP2)),
     Fault("hr_repeat", "the map tiled, not its pixels repeated", IN2, instead("(?i:til|repeat)", UP2)),
     Fault("hr_zeros", "zeros between the pixels", IN3, instead("(?i:zero)", UP2)),
     Fault("hr_from_first", "the third map made from the first, subsampled and repeated", at("s2.p.1_0.0.1", "t2.0"),
-          r"another tensor|made from|another map|instead of|the first|ReLU of"),
+          r"another (tensor|map)|made from|every second|subsampl|repeat|slic"),
     Fault("hr_head_align", "align_corners before the concatenation", at("mix.0"),
           instead("bilinear.*align_corners", "bilinear")),
     Fault("hr_head_nearest", "nearest pixel before the concatenation", at("mix.0"), instead("nearest", "bilinear")),
@@ -395,14 +395,14 @@ HR_FAULTS = (
     Fault("hr_head_scale", "one map doubled before the concatenation", at("mix.0"), scaled(r"\b(2|0\.5)\b")),
     Fault("hr_out_nearest", "nearest pixel at the end", OUT, instead("nearest", "bilinear")),
     Fault("hr_out_align", "align_corners at the end", OUT, instead("bilinear.*align_corners", "bilinear")),
-    Fault("hr_out_two", "enlarged in two steps", OUT, r"twice|two (steps|times)|bilinear.*of.*bilinear|24, 32"),
+    Fault("hr_out_two", "enlarged in two steps", OUT, r"twice|two (steps|times)|bilinear[^,;]* of bilinear"),
     Fault("hr_out_small", "not enlarged at the end", OUT, missing("upsampl") + "|" + instead("no upsampl", "bilinear")),
     Fault("hr_out_softmax", "softmax over the classes of a map", OUT, extra("(?i:softmax)")),
     Fault("hr_out_softmax_w", "softmax over the columns of a map", OUT,
           r"(?i)softmax.*(axis|dim|over) ?(\(?-?[13]\)?|the columns|columns|w\b)"),
     Fault("hr_out_logsoftmax", "log-softmax over the classes of a map", OUT, extra("(?i:log.?softmax)")),
     Fault("hr_out_sigmoid", "sigmoid at the end", OUT, extra("(?i:sigmoid)")),
-    Fault("hr_out_argmax", "classes instead of logits", OUT, r"(?i)argmax|index of|\(2, 1, 64, 48\)"),
+    Fault("hr_out_argmax", "classes instead of logits", OUT, r"(?i)argmax|\bindex"),
     Fault("hr_out_transposed", "rows and columns exchanged at the end", OUT, r"(?i)transpos|exchang|permut|swap"),
     Fault("hr_out_last", "classes as the last axis", OUT, r"(?i)transpos|exchang|permut|swap|channels last|last axis"),
 )
@@ -433,11 +433,8 @@ class Dn(nn.Module):
 
     def layer(self, k, m, x):
         fault = self.fault if k == 1 else ""
-        y = F.relu(m[0](x))
-        if fault == "dn_relu_first":
-            y = m[0](F.relu(x))
-        if fault == "dn_no_relu1":
-            y = m[0](x)
+        y = m[0](F.relu(x) if fault == "dn_relu_first" else x)
+        y = y if fault in ("dn_relu_first", "dn_no_relu1") else F.relu(y)
         y = m[2](m[1](y))
         y = y if fault == "dn_no_relu2" else F.relu(y)
         y = m[3](y)
@@ -505,7 +502,8 @@ DN_FAULTS = (
     Fault("dn_scale", "new features scaled by 0.2", INTO_2, scaled(r"\b(0\.2|5)\b")),
     Fault("dn_relu_features", "ReLU on the old features too", INTO_2, extra(r"\bReLU\b")),
     Fault("dn_relu_end", "ReLU on the new features", INTO_2, extra(r"\bReLU\b")),
-    Fault("dn_relu_first", "ReLU before BatchNorm", at("L.0.3", "L.1.0", "L.1.1"), r"\bReLU\b"),
+    Fault("dn_relu_first", "ReLU before BatchNorm", at("L.0.3", "L.1.0", "L.1.1"),
+          extra(r"\bReLU\b") + "|ReLU.*before"),
     Fault("dn_no_relu1", "no ReLU after the first BatchNorm", at("L.1.0", "L.1.1"), missing(r"\bReLU\b")),
     Fault("dn_no_relu2", "no ReLU after the second BatchNorm", at("L.1.2", "L.1.3"), missing(r"\bReLU\b")),
     Fault("dn_drop", "dropout active in eval mode", at("L.1.3", "L.2.0"), r"(?i)not deterministic.*dropout"),
@@ -516,7 +514,7 @@ DN_FAULTS = (
     Fault("dn_sub", "every second pixel in the transition", INTO_4,
           instead(r"(every second|every other|subsampl|::2|slic|step 2|no pooling)", AVG2)),
     Fault("dn_lp", "root of the sum of squares in the transition", INTO_4,
-          instead("(?i:square|power|norm|Lp|root)", AVG2)),
+          instead(r"(?i:square|power|\bLp|root)", AVG2)),
     Fault("dn_trans_relu", "ReLU after the transition", INTO_4, extra(r"\bReLU\b")),
     Fault("dn_trans_norelu", "no ReLU in the transition", at("L.3.0", "L.3.1"), missing(r"\bReLU\b")),
     Fault("dn_stem_after", "average pooling in the stem, before ReLU", at("b", "L.0.0"),

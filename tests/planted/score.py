@@ -1,7 +1,8 @@
 """How well `lw.compare` names the planted faults: `python tests/planted/score.py [PAIR ...] [--jobs N]`.
 
 A pair without a fault must be equal. A fault is found when the networks are called different; its place and its
-cause are right when the sentence matches the fault's regular expressions.
+cause are right when the sentence matches the fault's regular expressions. A sentence that admits that it does not
+know the cause names none, whatever words it uses.
 """
 import argparse
 import importlib
@@ -24,6 +25,8 @@ if __name__ == "__main__":  # run as a script: the folder that holds this packag
 import planted
 from lwcourse import compare
 from planted import Fault, Pair
+
+VAGUE = r"is something else|none of the usual causes"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,15 @@ def judge(pair: Pair, fault: Fault | None) -> Result:
     except Exception as error:  # a crash is a result: it is listed, and the others are still scored
         sentence = f"CRASH {type(error).__name__}"
     seconds = time.process_time() - start
-    place, cause = ((bool(re.search(words, sentence, re.DOTALL)) for words in (fault.place, fault.cause))
-                    if fault else (False, False))
-    return Result(pair.name, fault.name if fault else "", equal, place, cause, sentence, seconds)
+    if fault is None:
+        return Result(pair.name, "", equal, False, False, sentence, seconds)
+    place = re.search(fault.place, sentence, re.DOTALL) is not None
+    return Result(pair.name, fault.name, equal, place, names_cause(sentence, fault), sentence, seconds)
+
+
+def names_cause(sentence: str, fault: Fault) -> bool:
+    """Whether a sentence of `lw.compare` names the mistake."""
+    return re.search(VAGUE, sentence) is None and re.search(fault.cause, sentence, re.DOTALL) is not None
 
 
 def score(pairs: Iterable[Pair]) -> list[Result]:

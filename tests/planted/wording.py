@@ -28,7 +28,7 @@ def extra(what: str) -> str:
 
 def scaled(by: str = r"[\d.]+") -> str:
     """It says that a constant factor is missing, too many or wrong, and which."""
-    return rf"\b(times|by|factor|scale|of|is) (of |about )?({by})|({by}) times"
+    return rf"\b(times|by|factor|scale) (of |about |is )?({by})|({by}) times"
 
 
 def both(*parts: str) -> str:
