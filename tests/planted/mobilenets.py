@@ -29,8 +29,10 @@ class V2Block(nn.Module):
             self.eb = nn.BatchNorm2d(h, eps)
         groups = {"groups_full": 1, "groups_half": h // 2}.get(fault, h)
         dilation = 2 if fault == "dilated" else 1
-        self.d = nn.Conv2d(h, h, k, 1 if fault == "stride_expand" else s, dilation * (k // 2), dilation, groups,
-                           bias=False)
+        stride, pad = 1 if fault == "stride_expand" else s, 0 if fault == "pad_half" else dilation * (k // 2)
+        if fault == "swapped":
+            stride, pad = pad, stride
+        self.d = nn.Conv2d(h, h, k, stride, pad, dilation, groups, bias=False)
         self.db = nn.BatchNorm2d(h, eps)
         self.p = nn.Conv2d(h, o, 1, bias=False)
         if fault != "no_proj_bn":
@@ -39,6 +41,8 @@ class V2Block(nn.Module):
     def forward(self, x):
         fault, act = self.fault, self.act
         y = act(self.eb(self.e(x))) if hasattr(self, "e") else x
+        if fault == "pad_half":
+            y = F.pad(y, (1, 1, 1, 1), value=0.5)
         if fault == "act_before_bn":
             y = self.db(act(self.d(y)))
         else:
@@ -80,7 +84,7 @@ V2_PLACES = {  # the one block that has the fault; the others are right
     "stride_expand": 1, "groups_full": 3, "groups_half": 3, "no_proj_bn": 4, "no_skip": 6, "no_dw_act": 6,
     "act_after_proj": 4, "skip_twice": 6, "skip_sub": 6, "skip_sub_other": 7, "skip_half": 6, "skip_mean": 4,
     "skip_times": 6, "skip_only": 2, "skip_flipped": 6, "skip_max": 4, "act_after_add": 6, "kernel5": 7, "dilated": 6,
-    "dw_leaky": 3, "dw_clamp5": 3, "act_before_bn": 5,
+    "dw_leaky": 3, "dw_clamp5": 3, "act_before_bn": 5, "pad_half": 6, "swapped": 3,
 }
 
 
@@ -99,9 +103,10 @@ class V2(nn.Module):
             rows[3][3], rows[4][3] = 1, 2
         if fault == "expand4":
             rows[2][0] = 4
+        pad = 0 if fault in ("pad_ones", "pad_edge") else 2 if fault == "stem5" else 1
         mode = "reflect" if fault == "padding_mode" else "zeros"
         k = 5 if fault == "stem5" else 3
-        self.c0 = nn.Conv2d(3, 32, k, 2, k // 2, bias=fault == "bias_stem", padding_mode=mode)
+        self.c0 = nn.Conv2d(3, 32, k, 2, pad, bias=fault == "bias_stem", padding_mode=mode)
         self.b0 = nn.BatchNorm2d(32, eps)
         self.blocks, i = nn.ModuleList(), 32
         for t, o, n, s in rows:
@@ -120,6 +125,10 @@ class V2(nn.Module):
             x = (x - 0.5) / 0.5
         if fault == "flipped":
             x = x.flip(3)
+        if fault == "pad_ones":
+            x = F.pad(x, (1, 1, 1, 1), value=1.0)
+        if fault == "pad_edge":
+            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
         x = self.b0(self.c0(x))
         if fault == "norm_twice":
             x = self.b0(x)
@@ -160,6 +169,13 @@ V2_FAULTS = (
     Fault("bn_eps", "eps 1e-3 everywhere", STEM, instead(r"eps 0\.001", "eps 1e-05")),
     Fault("bias_stem", "a bias in the stem", at("c0"), instead(r"\ba bias", "no bias")),
     Fault("padding_mode", "reflected padding in the stem", at("c0"), instead("reflect", "zeros")),
+    Fault("pad_ones", "image padded with ones before the stem", at("c0"),
+          r"(?i)pad.*(with|value|constant|of) ?(of )?(1|ones)\b"),
+    Fault("pad_edge", "image padded with its border before the stem", at("c0"), r"(?i)replicat|border|edge"),
+    Fault("pad_half", "0.5 as padding of a depthwise", at("blocks.6.eb", "blocks.6.d"),
+          r"(?i)pad.*(with|value|constant|of) ?(of )?0\.5"),
+    Fault("swapped", "stride and padding exchanged in a depthwise", at("blocks.3.d"),
+          both("stride 1", "padding 2", "stride 2", "padding 1")),
     Fault("stem5", "5x5 in the stem", at("c0"), instead("5x5", "3x3")),
     Fault("repeat", "row 4 repeated twice, not three times", at("blocks.6.pb", "blocks.7.e", "blocks.6.p"),
           r"6 layers.*missing"),
