@@ -175,7 +175,7 @@ SHUF_FAULTS = (
     Fault("shuffle_flip", "channels reversed in the place of the shuffle", INTO2,
           r"revers|flip|backwards|shuffle is missing.*2 groups"),
     Fault("shuffle_roll", "channels rotated in the place of the shuffle", INTO2,
-          r"rotat|roll|shift|shuffle is missing.*2 groups"),
+          r"rotate|roll|shift|shuffle is missing.*2 groups"),
     Fault("split_interleaved", "split into even and odd channels", INTO1,
           r"(every second|every other|even|odd|interleav|altern.*split|split.*altern|step 2|::2|\b1, 3, 5)"),
     Fault("halves_swapped", "halves exchanged", INTO1,
