@@ -94,6 +94,8 @@ def test_proof_finds_a_harmless_fault_and_unequal_networks():
 def test_choose_takes_one_fault_and_refuses_what_there_is_not():
     known = {"small": PAIR}
     assert [fault.name for fault in choose(known, ["small:relu6"])[0].faults] == ["relu6"]
+    chosen, = choose(known, ["small:broken", "small:relu6", "small:broken"])
+    assert [fault.name for fault in chosen.faults] == ["broken", "relu6"]
     for name in ("large", "small:nothing"):
         with pytest.raises(SystemExit, match=f"there is no '{name}'"):
             choose(known, [name])

@@ -10,9 +10,9 @@ import pkgutil
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -104,11 +104,11 @@ def _judge_by_name(names: tuple[str, str]) -> Result:
     return judge(pair, next((fault for fault in pair.faults if fault.name == names[1]), None))
 
 
-def score_in_processes(pairs: Iterable[Pair], jobs: int) -> list[Result]:
-    """The same results as those of `score`, by several processes of one thread each."""
+def score_in_processes(pairs: Iterable[Pair], jobs: int) -> Iterator[Result]:
+    """The same results as those of `score`, each when it is ready, by several processes of one thread each."""
     tasks = [(pair.name, fault) for pair in pairs for fault in ("", *(fault.name for fault in pair.faults))]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(_judge_by_name, tasks))
+        yield from pool.map(_judge_by_name, tasks)
 
 
 def table(results: list[Result]) -> str:
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("pairs", nargs="*", metavar="PAIR", help="names of pairs, or pair:fault; all if none is given")
     parser.add_argument("--jobs", type=int, default=1, help="processes (of one thread each)")
     parser.add_argument("--list", action="store_true", help="only list the pairs and their faults")
-    parser.add_argument("--all", action="store_true", help="print every sentence, the right ones too")
+    parser.add_argument("--all", action="store_true", help="print every sentence as it comes, the right ones too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     known = families()
@@ -156,24 +156,24 @@ def main() -> None:
         for pair in chosen:
             print(pair.name, *(f"    {fault.name}: {fault.what}" for fault in pair.faults), sep="\n")
         return
-    results = score_in_processes(chosen, arguments.jobs) if arguments.jobs > 1 else score(chosen)
-    if arguments.all:
-        print(*(f"{'ok ' if r.right else 'BAD'} {r.pair}:{r.fault} {r.seconds:.1f} s: {r.sentence}" for r in results),
-              sep="\n")
+    results = []
+    for r in score_in_processes(chosen, arguments.jobs):
+        results.append(r)
+        if arguments.all:
+            print(f"{'ok ' if r.right else 'BAD'} {r.pair}:{r.fault} {r.seconds:.1f} s: {r.sentence}", flush=True)
     print(table(results))
 
 
 def choose(known: dict[str, Pair], names: list[str]) -> list[Pair]:
-    """The pairs of these names; after a colon, with the one fault of that name. Raises SystemExit for others."""
-    chosen = []
+    """The pairs of these names; of pair:fault, with the named faults alone. Raises SystemExit for other names."""
+    wanted: dict[str, list[Fault]] = {}
     for name in names:
         pair, _, fault = name.partition(":")
         faults = known[pair].faults if pair in known else ()
         if pair not in known or (fault and fault not in [f.name for f in faults]):
             raise SystemExit(f"there is no {name!r}; --list lists the pairs and their faults")
-        kept = tuple(f for f in faults if f.name == fault) if fault else faults
-        chosen.append(Pair(pair, known[pair].mine, known[pair].reference, known[pair].x, kept))
-    return chosen
+        wanted.setdefault(pair, []).extend(f for f in faults if not fault or f.name == fault)
+    return [replace(known[pair], faults=tuple(dict.fromkeys(faults))) for pair, faults in wanted.items()]
 
 
 if __name__ == "__main__":

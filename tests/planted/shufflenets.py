@@ -190,7 +190,7 @@ SHUF_FAULTS = (
           r"(too many|plus|adds|addition|added|shortcut).*"),
     Fault("add_left", "the left half added to the right branch", INTO2,
           r"(too many|plus|adds|addition|added|shortcut)"),
-    Fault("relu6_left", "ReLU6 on the left half", INTO2,
+    Fault("relu6_left", "ReLU6 on the left half", f"{INTO1}|{INTO2}|{INTO4}|{at('blocks.3.left.0')}",
           instead("ReLU6", r"(\bReLU\b|no activation)")),
     Fault("sum_of_halves", "an addition for the concatenation", INTO2,
           r"(plus|sum|added|addition|adds).*(concat|cat)|(concat).*(plus|sum|added|addition|adds)"),
