@@ -135,7 +135,8 @@ def _pairings(ours: Run, theirs: Run) -> Iterator[list[Pair]]:
     by shapes and settings alone."""
     called = align(ours.layers, theirs.layers)
     yield called
-    yield align(in_data_order(ours.layers, ours), in_data_order(theirs.layers, theirs))
+    for joined_anyhow in (False, True):
+        yield align(*(in_data_order(side.layers, side, joined_anyhow) for side in (ours, theirs)))
     yield pair_twins(called)[0]
     yield pair_by_kind(ours.layers, theirs.layers)
 

@@ -1,4 +1,5 @@
 """An order of a network's operators that depends on what reads what, and not on which branch was called first."""
+import math
 import zlib
 
 from torch.utils._pytree import tree_flatten
@@ -10,24 +11,24 @@ COMMUTE = (SUMS | PRODUCTS | {"maximum", "minimum"}) - {"rsub", "sub", "div"}
 SORTED = COMMUTE | {"sub"}  # a difference is often a sum with a mistake in it
 
 
-def by_data(outputs: list[Value]) -> list[Node]:
+def by_data(outputs: list[Value], joined_anyhow: bool = False) -> list[Node]:
     """The nodes behind `outputs`, each after those that it reads, branch by branch.
 
     Branches come in the order of the operands that they end in, as of a concatenation or a matrix product; where
-    that means nothing, as in a sum, the one with more parameters behind it comes first, then by what it is.
+    that means nothing, as in a sum, the one with more parameters behind it comes first, then by what it is; with
+    `joined_anyhow` in a concatenation too.
     """
     nodes = needed(outputs)
     behind: dict[Node, int] = {}
     steps: dict[Node, int] = {}  # how many operators that compute lie on the longest way to a node
     kinds: dict[Node, int] = {}
-    bit = 1
+    bits: dict[Value, int] = {}  # parameter -> its bit in `behind`
     for node in nodes:
         settings = [a for a in tree_flatten(node.args)[0] if isinstance(a, (int, float, str))]
         found, parts = 0, [node.name, str(settings)]
         for value in node.operands:
             if value.node is None:
-                found |= bit
-                bit <<= 1
+                found |= bits.setdefault(value, 1 << len(bits))
                 parts.append(str(value.shape))
             else:
                 found |= behind[value.node]
@@ -40,10 +41,13 @@ def by_data(outputs: list[Value]) -> list[Node]:
             continue
         kinds[node] = zlib.crc32(" ".join(sorted(parts) if node.name in COMMUTE else parts).encode())
 
+    def elements(node: Node) -> int:
+        return sum(math.prod(value.shape) for value, bit in bits.items() if behind[node] & bit)
+
     def branches(node: Node) -> list[Node]:
         inner = [v.node for v in node.operands if v.node is not None]
-        if node.name in SORTED:
-            inner.sort(key=lambda n: (-behind[n].bit_count(), -steps[n], n.name, kinds[n]))
+        if len(inner) > 1 and (node.name in SORTED or joined_anyhow and node.name in ("cat", "stack")):
+            inner.sort(key=lambda n: (-behind[n].bit_count(), -elements(n), -steps[n], n.name, kinds[n]))
         return inner
 
     order: list[Node] = []

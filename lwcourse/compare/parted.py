@@ -405,6 +405,8 @@ class Parted:
             return (f"the multiplication is missing: the reference has {whole}, yours is {on}" if missing
                     else f"a multiplication too many: yours is {whole}, the reference's is {on}")
         what = words(node)
+        if node.name == "neg":
+            return f"{on} changes its sign (is subtracted) in {'the reference, not in yours' if missing else 'yours, not in the reference'}"
         if node.name in operators.POOLINGS or what.startswith("global"):
             return (f"no pooling of {on}, but the reference has {what} there" if missing
                     else f"{what} of {on}, but the reference has no pooling there")

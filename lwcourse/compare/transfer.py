@@ -165,11 +165,11 @@ def _slide(pairs: list[Pair], full: int, empty: int, side: int) -> bool:
     return True
 
 
-def in_data_order(layers: list[Layer], seen: Run) -> list[Layer]:
+def in_data_order(layers: list[Layer], seen: Run, joined_anyhow: bool = False) -> list[Layer]:
     """The layers in the order in which the data reach them, whichever branch was called first."""
     owners = {id(layer.tensor(role)): layer for layer in layers for role in layer.tensors}
     found: dict[Layer, None] = {}
-    for node in by_data(list(seen.leaving.values())):
+    for node in by_data(list(seen.leaving.values()), joined_anyhow):
         for value in node.operands:
             layer = owners.get(id(value.tensor)) if value.node is None else None
             if layer is not None:
