@@ -1,16 +1,21 @@
 """Compare a network with a reference, and say where and why they differ.
 
-`compare` copies the reference's weights into a copy of the learner's network, layer by layer in
-the order in which they run, puts random numbers where zeros and ones would hide a difference,
-runs both in float64 and follows them until they part. `transfer_weights` is the call that
-changes a network.
+`compare` copies the reference's weights into a copy of the learner's network, layer by layer as the
+data reach them, puts random numbers where zeros and ones would hide a difference, runs both in
+float64 and follows them until they part. There it reads which operators each network ran, and
+names the first in which they differ. `transfer_weights` is the call that changes a network.
 
-    trace.py     run a copy and watch it          transfer.py  match layers by order, copy weights
-    prepare.py   random numbers for zeros, ones   follow.py    both networks side by side, in rows
-    diagnose.py  walk along the rows, in words    between.py   causes between two layers
-    formula.py   how a tensor was made            report.py    what `compare` returns
+    trace.py      run a copy and watch it            graph.py      its operators, which can run again
+    prepare.py    random numbers for zeros, ones     order.py      an order that follows the data
+    transfer.py   pair layers, copy weights          follow.py     both networks side by side, in rows
+    operator_layers.py, regroup.py                   layers as operators, where modules do not pair
+    diagnose.py   walk along the rows, in words      report.py     what `compare` returns
+    matched.py, reordered.py, parted.py              where the operators between two layers part
+    operators.py, moves.py, layouts.py               operators, orders and layouts in words
+    between.py, formula.py                           what a tensor looks like, where operators do not tell
 """
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -34,6 +39,7 @@ from lwcourse.compare.transfer import (
     copy_layer,
     fit,
     in_data_order,
+    kind,
     pair_by_kind,
     pair_twins,
     transfer_weights,
@@ -51,8 +57,10 @@ def compare(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...
     x is an input for both, or a tuple of inputs, such as torch.randn(2, 3, 64, 64): random, so
     that nothing hides behind zeros. Neither network is changed: everything happens on copies,
     in eval mode and float64 (float32 on MPS, or where a forward insists on it). Equal means
-    equal to 1e-9 of the largest output (1e-4 in float32). Layers are matched in the order in
-    which they run; a Linear may stand for a 1x1 convolution.
+    equal to 1e-9 of the largest output (1e-4 in float32), and between layers for other numbers than
+    those that x leads to. Layers are matched by what they read and who reads them, in whatever order
+    they are called; a Linear may stand for a 1x1 convolution, three Linears for one, a convolution
+    for one with its BatchNorm folded in, an operator on a parameter for a module.
     Memory: two copies, and the reference's activations in float64 on the CPU.
     Raises TypeError when an argument is no model or no tensor; ValueError when a model has no
     parameters, cannot be copied, returns no tensor, or cannot run x (naming the model, the
@@ -94,14 +102,15 @@ def _compare(mine: nn.Module, reference: nn.Module, inputs: tuple[Tensor, ...], 
         hint = _before_it_broke(error.seen.layers, ours, theirs, theirs_run, inputs, dtype)
         raise ValueError(f"{error}. {hint}") from error.__cause__
     best, tried = None, []
+    same_layers = Counter(map(kind, ours_first.layers)) == Counter(map(kind, theirs_run.layers))
     for pairs in _pairings(ours_first, theirs_run):
         if any(_names(pairs) == _names(others) for others in tried):
             continue
         tried.append(pairs)
         result = _follow(pairs, ours, theirs, inputs, theirs_run, dtype)
-        if best is None or result.equal or _agreed(result) > _agreed(best):
+        if best is None or result.equal or same_layers and _agreed(result) > _agreed(best):
             best = result
-            if len(tried) > 1:  # another pairing is believed where the networks agree for longer
+            if len(tried) > 1:  # believed where the networks agree for longer, and no layer is missing
                 best.notes.extend(_moved(pairs))
         if best.equal:
             return best
@@ -119,9 +128,10 @@ def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: 
     if pairs is None:
         return None
     ours_run = run(ours, inputs, YOURS)
-    after = pair_up((ours_run, ours), (theirs_run, theirs))
-    walk = walk_of(after, (ours_run, theirs_run), (ours, theirs), [x.detach().cpu().double() for x in inputs],
-                   TOLERANCES[dtype]) if after is not None else None
+    with torch.device("cpu"):
+        after = pair_up((ours_run, ours), (theirs_run, theirs))
+        walk = walk_of(after, (ours_run, theirs_run), (ours, theirs), [x.detach().cpu().double() for x in inputs],
+                       TOLERANCES[dtype]) if after is not None else None
     if walk is None:
         return None
     result = _conclude(walk, ours_run, ours, theirs, inputs, theirs_run, dtype)
@@ -157,8 +167,8 @@ def _moved(pairs: list[Pair]) -> list[str]:
             f"`{moved[0][0].name}` (reference: `{moved[0][1].name}`)"]
 
 
-def _before_it_broke(layers: list[Layer], ours: nn.Module, theirs: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
-                     dtype: torch.dtype) -> str:
+def _before_it_broke(layers: list[Layer], ours: nn.Module, theirs: nn.Module, theirs_run: Run,
+                     inputs: tuple[Tensor, ...], dtype: torch.dtype) -> str:
     """Where a network that breaks off had left the reference already, or what the reference runs next."""
     count = len(layers)
     pairs = align(layers, theirs_run.layers[:count])

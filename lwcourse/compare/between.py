@@ -5,14 +5,12 @@ Each hypothesis is a function that looks at the tensors on both sides and return
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby, permutations
 
 import torch
 from torch import Tensor
 
 from lwcourse.compare.formula import ACTIVATIONS, NONE, Formula, Value, applied, close, explain
 
-BEYOND_CHANCE = 32  # so many channels do not alternate by chance, say those without a negative value before a ReLU
 Later = list[tuple[str, Tensor | None, Tensor | None]]  # a layer's name, input and output, where they were kept
 
 
@@ -78,7 +76,7 @@ def same_channels_elsewhere(p: Parting) -> str | None:
     starts = [0] + [i for i in range(1, len(order)) if order[i] != order[i - 1] + 1] + [len(order)]
     blocks = [(order[i], theirs[i:j]) for i, j in zip(starts, starts[1:], strict=False)]
     if len(blocks) > 8:
-        return alternating(p) or "the reference's channels, but in another order, which no channel shuffle explains"
+        return "the reference's channels, but in another order, which no channel shuffle explains"
     names = {start: block_name(p, start, prints) for start, prints in blocks}
     return other_order(", ".join(names[start] for start in sorted(names)), ", ".join(names.values()))
 
@@ -151,22 +149,6 @@ def other_activation(mine: str, reference: str, place: str) -> str:
     return f"{mine} on {place}, but the reference has {reference} there{missing}"
 
 
-def activation_of_a_branch(p: Parting) -> str | None:
-    """Channels of one layer at the same places in both, among those of other layers, but through another activation."""
-    if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
-        return None
-    ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
-    for layer, bases in groupby(p.bases, key=lambda base: base[0]):
-        marks = {name: [labels(side, prints, p.tolerance) for side in (ours, theirs)] for _, name, prints in bases}
-        pairs = [(a, b) for a, b in permutations(marks, 2)
-                 if any(mine and reference for mine, reference in zip(marks[a][0], marks[b][1], strict=True))
-                 and agree(marks[a][0], marks[b][1]) and not agree(marks[a][0], marks[b][0])]
-        if pairs:
-            most = max(pairs, key=lambda pair: marks[pair[0]][0].count(True))
-            return other_activation(*most, f"the output of `{layer}`")
-    return None
-
-
 def shortcut(p: Parting) -> str | None:
     """An addition in one network that the other lacks, or that starts elsewhere."""
     if not p.both or p.ours.gate is not None or p.theirs.gate is not None:
@@ -202,34 +184,6 @@ def pooling(p: Parting) -> str | None:
         return None
     ours, theirs = p.ours.resize or "no pooling", p.theirs.resize or "no pooling"
     return f"{ours} of {p.ours.source}, but the reference has {theirs} there"
-
-
-def alternating(p: Parting) -> str | None:
-    """A half of the channels goes on (ShuffleNetV2): which of them come from the latest layer shows the shuffle."""
-    if p.mine.shape != p.reference.shape or p.mine.dim() < 3:
-        return None
-    ours, theirs = channel_prints(p.mine), channel_prints(p.reference)
-    for layer, _, prints in p.bases:
-        mine, reference = (labels(side, prints, p.tolerance) for side in (ours, theirs))
-        if mine == reference or True not in mine + reference or any(set(side) == {None} for side in (mine, reference)):
-            continue
-        ours_period, theirs_period = period(mine), period(reference)
-        if ours_period is None or theirs_period is None or ours_period == theirs_period == 1:
-            continue
-        if len(mine) < BEYOND_CHANCE and p.both:  # asked last: it takes the longest
-            return None
-        if ours_period == theirs_period > 1:
-            return (f"the channels of `{layer}` stand where the reference has the other branch's: "
-                    "the branches are concatenated in another order")
-        if ours_period == 1 and theirs_period > 1:
-            return (f"the channel shuffle is missing: in the reference the channels of `{layer}` alternate with "
-                    f"those of another branch, as after a shuffle with {theirs_period} groups")
-        if theirs_period == 1 and ours_period > 1:
-            return (f"a channel shuffle with {ours_period} groups too many: in the reference the channels of "
-                    f"`{layer}` do not alternate with those of another branch")
-        if ours_period > 1:
-            return f"a channel shuffle with {ours_period} groups, but the reference's has {theirs_period} groups"
-    return None
 
 
 def scale(p: Parting) -> str | None:
@@ -273,7 +227,7 @@ def formulas(p: Parting) -> str | None:
     return f"yours is {p.ours}, but the reference's is {p.theirs}" if p.both else None
 
 
-HYPOTHESES = (not_finite, same_channels_elsewhere, activation_of_a_branch, alternating, scale,
+HYPOTHESES = (not_finite, same_channels_elsewhere, scale,
               squeeze_on_the_wrong_side, activation, shortcut, gate, pooling, channel_scale, shapes, other_source,
               formulas)
 
@@ -369,23 +323,3 @@ def block_name(p: Parting, start: int, prints: Tensor) -> str:
         if same_print(prints, known, p.tolerance).any(1).all():
             return f"`{layer}`"
     return f"channels {start} to {start + len(prints) - 1}"
-
-
-def labels(side: Tensor, prints: Tensor, tolerance: float) -> list[bool | None]:
-    """Whether each channel is among `prints`; None for a channel of zeros, which could be anybody's."""
-    silent = side.abs() <= tolerance * side.abs().max()
-    hits = same_print(side, prints, tolerance).any(1)
-    return [None if quiet else hit for quiet, hit in zip(silent.tolist(), hits.tolist(), strict=True)]
-
-
-def agree(a: list[bool | None], b: list[bool | None]) -> bool:
-    """Equal marks, where neither channel is one of zeros."""
-    return all(x == y for x, y in zip(a, b, strict=True) if None not in (x, y))
-
-
-def period(marks: list[bool | None]) -> int | None:
-    """The smallest g up to 16 such that every g-th mark agrees, at least three times; None when there is none."""
-    for g in range(1, min(16, len(marks) // 3) + 1):
-        if all(len({m for m in marks[i::g] if m is not None}) <= 1 for i in range(g)):
-            return g
-    return None

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.compare.between import READ, Parting, cause, effect, not_finite
+from lwcourse.compare.between import READ, Parting, cause, effect, not_finite, squeeze_on_the_wrong_side
 from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, close
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.layouts import arrangements, layout_error
-from lwcourse.compare.parted import Anchor, Parted
+from lwcourse.compare.matched import Anchor
+from lwcourse.compare.parted import Parted
 from lwcourse.compare.trace import Call, Layer, Run, has_own_forward
 from lwcourse.compare.transfer import fit
 
@@ -73,7 +74,7 @@ class Finding:
 
 
 def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step, Step]]]) -> Finding | None:
-    """The first place where the networks part; `outputs` are the pairs of final tensors that differ, with their steps."""
+    """The first place where the networks part; `outputs` are the final tensors that differ, with their steps."""
     previous: Row | None = None  # the latest matched row that was called
     for k, row in enumerate(walk.rows):
         if row.mine is None or row.reference is None:
@@ -92,6 +93,9 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step,
         previous = row
     for mine, reference, steps in outputs:
         parting = _parting(walk, len(walk.rows), mine, reference)
+        if previous is not None and previous.mine_call.fused and (
+                words := _batch_statistics(previous, walk.tolerance)):
+            return Finding(f"{walk.place(previous)}: {words}", previous)
         words = _why(walk, parting, steps)
         if words is None and _is_inside(previous, parting):
             return Finding(_other_result(walk, previous), previous)
@@ -197,7 +201,8 @@ def _anchors(walk: Walk) -> list[Anchor]:
                     continue
                 tensor = mine[k] if mine is not None and k < len(mine) else reference[k]
                 if tuple(tensor.shape) == v.shape and tensor.dim() > 0:
-                    found.append(Anchor(v, w, tensor, reference[k], Value(row.mine.name, is_output, reference[k], which)))
+                    name = Value(row.mine.name, is_output, reference[k], which)
+                    found.append(Anchor(v, w, tensor, reference[k], name))
     return found
 
 
@@ -215,6 +220,11 @@ def _why(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
     """What differs between two layers: as the operators say, else what the numbers look like."""
     if cause(parting, (not_finite,)):
         return cause(parting)
+    with torch.device("cpu"):
+        return _as_the_operators_say(walk, parting, steps) or cause(parting)
+
+
+def _as_the_operators_say(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
     anchors, names = _anchors(walk), tuple(map(_names, walk.models))
     for numbers, inside in ((_other_numbers(anchors), []), (anchors, _plain_outputs(walk))):
         try:
@@ -224,15 +234,33 @@ def _why(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
         if parted.equal_after_all or not parted.finite:
             continue
         read = parted.read(parting)
+        if read and read.both and "global" in read.ours.resize:  # the gate itself comes later, with the real numbers
+            said = _squeeze(walk, parting, steps, anchors, names)
+            if said:
+                return said
         said = read and cause(read, READ) or parted.cause()
         if said:
             return said
-    return cause(parting)
+    return None
+
+
+def _squeeze(walk: Walk, parting: Parting, steps: tuple[Step, Step], anchors: list[Anchor],
+             names: tuple[dict[int, str], dict[int, str]]) -> str | None:
+    try:
+        read = Parted(*steps, anchors, walk.tolerance, names, []).read(parting)
+    except ValueError:
+        return None
+    return read and squeeze_on_the_wrong_side(read)
 
 
 def out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding | None:
     """What differs between two networks whose outputs are equal for x: the same layers, but operators between them
     that part where x does not lead, as ReLU and ReLU6 do below 6."""
+    with torch.device("cpu"):
+        return _out_of_sight(walk, outputs)
+
+
+def _out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding | None:
     anchors, names = _anchors(walk), tuple(map(_names, walk.models))
     after = _other_numbers([a for a in anchors if a.name.is_output or not a.name.layer], everywhere=True)
     into = _other_numbers([a for a in anchors if not a.name.is_output], everywhere=True)
@@ -286,6 +314,10 @@ def _is_inside(previous: Row | None, parting: Parting) -> bool:
 def _parted_before(walk: Walk, k: int, previous: Row | None) -> Finding:
     row = walk.rows[k]
     where = f"before {walk.place(row)}: "
+    if previous is not None and previous.mine_call.fused:
+        words = _batch_statistics(previous, walk.tolerance)
+        if words:
+            return Finding(f"{walk.place(previous)}: {words}", previous)
     if row.mine_call.inputs is None:
         return Finding(f"{where}what comes in differs", row)
     pairs = zip(row.mine_call.inputs, row.reference_call.inputs, strict=True)
@@ -491,7 +523,9 @@ def _operators_inside(walk: Walk, row: Row) -> str | None:
     anchors = [Anchor(v, w, x, y, Value(row.mine.name, False, y))
                for v, w, x, y in zip(a.entering, b.entering, a.inputs, b.inputs, strict=True)]
     try:
-        return Parted(a.leaving[0], b.leaving[0], anchors, walk.tolerance, tuple(map(_names, walk.models)), []).cause()
+        with torch.device("cpu"):
+            return Parted(a.leaving[0], b.leaving[0], anchors, walk.tolerance, tuple(map(_names, walk.models)),
+                          []).cause()
     except ValueError:
         return None
 

@@ -156,7 +156,8 @@ def _windows(size: tuple[int, int], wanted: tuple[int, int]) -> Iterator[tuple[s
                    partial(F.avg_pool2d, count_include_pad=False, **options))
 
 
-def explain(target: Tensor, values: list[Value], tolerance: float, names: tuple[str, ...] | None = None) -> Formula | None:
+def explain(target: Tensor, values: list[Value], tolerance: float,
+            names: tuple[str, ...] | None = None) -> Formula | None:
     """The first formula that gives `target`, from `values` (oldest first), or None.
 
     Tries one source, then sums with an earlier value, then gates, with the latest values first; only with

@@ -80,7 +80,7 @@ def _written(function: Callable) -> tuple[int, ...]:
 
 
 def _overwrite(old: Tensor, new: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
-    """`old`, whose elements lie at `places[0]` of the memory that they share, after `new` was written at `places[1]`."""
+    """`old`, which lies at `places[0]` of the memory that both share, after `new` was written at `places[1]`."""
     memory = torch.zeros(int(max(p.max() for p in places)) + 1, dtype=old.dtype)
     memory[places[0].flatten()] = old.flatten()
     memory[places[1].flatten()] = new.flatten().to(old.dtype)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lwcourse.compare.graph import Value, evaluate, needed
-from lwcourse.compare.operators import UNCHANGED, is_factor, is_move
+from lwcourse.compare.operators import UNCHANGED, is_factor, is_move, ordinal
 
 
 @dataclass(eq=False)
@@ -100,17 +100,13 @@ def name_channels(order: list[int], count: int) -> str | None:
     if len(steps) == 1 and (step := steps.pop()) > 0:
         if step == 1:
             return f"channels {order[0]} to {order[-1]} of {count}"
-        return f"every {_ordinal(step)} channel from {order[0]} on"
+        return f"every {ordinal(step)} channel from {order[0]} on"
     if sorted(order) == list(range(count)):
         for shift in range(1, count):
             if order == list(range(shift, count)) + list(range(shift)):
                 return ("the two halves of the channels exchanged" if 2 * shift == count
                         else f"the channels rolled by {count - shift}")
     return None
-
-
-def _ordinal(n: int) -> str:
-    return {2: "second", 3: "third"}.get(n, f"{n}th")
 
 
 def _chosen(shuffle: str, start: int, size: int, count: int) -> str:
@@ -236,6 +232,6 @@ def describe_axes(index: Tensor, shape: tuple[int, ...]) -> str | None:
     words.append(f"axes in the order {', '.join(map(str, order))}" if order else "one element")
     words += [f"axis {axis} split as {' x '.join(str(size) for _, size in parts)}" for axis, parts in split.items()]
     words += [f"axis {axis} backwards" for axis, _, step in loops if step < 0]
-    words += [f"every {_ordinal(step)} element of axis {axis}" for axis, size, step in loops
+    words += [f"every {ordinal(step)} element of axis {axis}" for axis, size, step in loops
               if step > 1 and axis >= 0 and axis not in split]
     return "; ".join(words)

@@ -352,7 +352,8 @@ def by_hand(layers: list[OperatorLayer], reference: list[OperatorLayer]) -> list
                 break
             run.append(other)
         roles = {_role(part): part for part in run}
-        norm = layers[k - 1] if k and layers[k - 1].kind == "BatchNorm" and "weight" not in layers[k - 1].slots else None
+        before = layers[k - 1] if k else None
+        norm = before if before and before.kind == "BatchNorm" and "weight" not in before.slots else None
         wanted = {"weight", "bias"} if norm is not None else {"weight", "bias", "running_mean", "running_var"}
         if set(roles) != wanted or len(roles) != len(run):
             continue
@@ -362,7 +363,8 @@ def by_hand(layers: list[OperatorLayer], reference: list[OperatorLayer]) -> list
             slots |= norm.slots
             result.remove(norm)
         joined = OperatorLayer(layer.name.rpartition(".")[0] or layer.name, "BatchNorm", slots,
-                               norm.settings if norm else SimpleNamespace(), layer.entering, run[-1].leaving, run[-1].node)
+                               norm.settings if norm else SimpleNamespace(), layer.entering, run[-1].leaving,
+                               run[-1].node)
         result[result.index(layer)] = joined
         for part in run[1:]:
             result.remove(part)

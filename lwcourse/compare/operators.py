@@ -13,7 +13,6 @@ MOVES = {  # operators that only take elements from one place to another, or rep
 UNCHANGED = {"alias", "detach", "clone", "contiguous", "to_copy", "lift_fresh", "lift"}
 SUMS, PRODUCTS = {"add", "sub", "rsub"}, {"mul", "div"}
 MATRIX_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot"}
-LAYER_OPERATORS = {"convolution", "native_batch_norm", "native_layer_norm", "native_group_norm", "addmm", "mm", "prelu_kernel"}
 POOLINGS = {"max_pool2d_with_indices", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "max_pool1d",
             "avg_pool1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest_exact2d"}
 ALONE = {  # operators of one tensor without settings, or whose settings are rarely changed
@@ -197,6 +196,10 @@ def scalar(node: Node) -> tuple[str, float] | None:
     return None
 
 
+def ordinal(n: int) -> str:
+    return {2: "second", 3: "third"}.get(n, f"{n}th")
+
+
 def taken(node: Node) -> str | None:
     """Which part of a tensor an operator takes: "element 0 of axis 1"; None for other operators."""
     a = arguments(node)
@@ -213,7 +216,7 @@ def taken(node: Node) -> str | None:
         if (start, end, step) == (0, size, 1):
             return None
         start, end = start % size if start < 0 else start, end % size if end < 0 else end
-        every = "" if step == 1 else f", every {step}th," if step > 3 else f", every {['', '', 'second', 'third'][step]},"
+        every = "" if step == 1 else f", every {ordinal(step)},"
         if end - start == 1:
             return f"position {start} of axis {axis}"
         return f"positions {start} to {end - 1}{every} of axis {axis}"

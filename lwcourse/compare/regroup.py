@@ -30,10 +30,11 @@ class OperatorAsLayer(Layer):
 def regroup(ours: nn.Module, ours_run: Run, theirs: nn.Module, theirs_run: Run
             ) -> list[tuple[OperatorLayer, OperatorLayer]] | None:
     """Copy the reference's weights into `ours` operator by operator; None, and nothing copied, where that cannot be."""
-    pairs = pair_up((ours_run, ours), (theirs_run, theirs))
+    with torch.device("cpu"):
+        pairs = pair_up((ours_run, ours), (theirs_run, theirs))
     if pairs is None:
         return None
-    with torch.no_grad():
+    with torch.no_grad(), torch.device("cpu"):
         for mine, reference in pairs:
             copy(reference, mine)
     return pairs

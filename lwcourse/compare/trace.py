@@ -132,7 +132,7 @@ def owned(module: nn.Module, is_block: bool = False) -> dict[str, str]:
 
 @contextlib.contextmanager
 def nothing_left_behind() -> Iterator[None]:
-    """No gradients, no attention fast path (it skips hooks), attention as its formula, every random state as it was when we leave.
+    """No gradients, attention as its formula (the fast path skips hooks), every random state as it was when we leave.
 
     One CPU thread: with two, float64 depthwise convolutions stall on some machines (seen with PyTorch 2.14 on
     two cores: MobileNetV2 at 64 x 96 pixels took 1.3 s with one thread, 30 s and more with two).

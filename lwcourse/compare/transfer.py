@@ -179,21 +179,23 @@ def in_data_order(layers: list[Layer], seen: Run, joined_anyhow: bool = False) -
     return [replace(layer, previous=before) for layer, before in zip(order, previous, strict=False)]
 
 
+def kind(layer: Layer) -> tuple:
+    """What tells a layer from others wherever it runs: shapes, stride, dilation and groups."""
+    shapes = tuple((role, _core(shape)) for role, shape in layer.shapes.items())
+    return family(layer), shapes, *(str(getattr(layer.module, name, None)) for name in ("stride", "dilation", "groups"))
+
+
 def pair_by_kind(mine: list[Layer], reference: list[Layer]) -> list[Pair]:
     """Layers of the same shapes and settings, in their order among themselves, wherever they run."""
-    def kind(layer: Layer) -> tuple:
-        own = (family(layer), *((role, _core(shape)) for role, shape in layer.shapes.items()))
-        settings = tuple(str(getattr(layer.module, name, None)) for name in ("stride", "dilation", "groups"))
-        before = layer.previous
-        return own if family(layer) != "norm" or before is None else (*own, *map(str, before.shapes.values()), *(
-            str(getattr(before.module, name, None)) for name in ("stride", "dilation", "groups"))), settings
+    def place(layer: Layer) -> tuple:  # a norm's is the layer before it
+        return kind(layer), kind(layer.previous) if family(layer) == "norm" and layer.previous else None
 
     waiting: dict[tuple, list[Layer]] = {}
     for layer in mine:
-        waiting.setdefault(kind(layer), []).append(layer)
+        waiting.setdefault(place(layer), []).append(layer)
     pairs: list[Pair] = []
     for layer in reference:
-        same = waiting.get(kind(layer))
+        same = waiting.get(place(layer))
         pairs.append((same.pop(0) if same else None, layer))
     return pairs + [(layer, None) for layer in mine if any(layer in same for same in waiting.values())]
 

@@ -63,7 +63,7 @@ def test_several_inputs_and_outputs():
     assert compare(Two(), Two(), inputs).equal
     result = compare(Two(swap=True), Two(), inputs)
     assert not result.equal
-    assert "the output of `b` in yours, but the output of `a` in the reference" in result.first_difference
+    assert "yours is the output of `b`, but the reference's is the output of `a`" in result.first_difference
 
 
 @pytest.mark.parametrize("layout", ["N C", "N H W C", "N HW C"])

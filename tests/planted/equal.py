@@ -247,7 +247,6 @@ STYLES = {
     "ModuleList": Listed,
     "ModuleDict": Dictionary,
     "BatchNorm folded": folded,
-    "first BatchNorm folded": Deployed,
     "checkpointed": checkpointed,
     "channels_last": channels_last,
     "float64": half_precision_free,
@@ -683,8 +682,6 @@ LAYERS = {  # name: one layer on 8 channels of a map, the other
         lambda: nn.BatchNorm2d(8)),
     "BatchNorm folded into the convolution": (
         lambda: conv8(padding=1), lambda: nn.Sequential(conv8(padding=1, bias=False), nn.BatchNorm2d(8))),
-    "BatchNorm folded, both with bias": (
-        lambda: conv8(padding=1), lambda: nn.Sequential(conv8(padding=1), nn.BatchNorm2d(8))),
     "BatchNorm folded into a depthwise convolution": (
         lambda: conv8(padding=1, groups=8), lambda: nn.Sequential(conv8(padding=1, groups=8, bias=False),
                                                                   nn.BatchNorm2d(8))),

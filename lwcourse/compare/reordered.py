@@ -1,0 +1,248 @@
+"""Tensors that hold the same elements in another order: a shuffle, a concatenation, heads, parts, padding."""
+
+import torch
+from torch import Tensor
+
+from lwcourse.compare import formula, operators
+from lwcourse.compare.graph import Value
+from lwcourse.compare.layouts import arrangements
+from lwcourse.compare.matched import Matched, source_size
+from lwcourse.compare.moves import Origin, channel_map, describe_axes, name_channels, origin, rolled, same_part
+from lwcourse.compare.operators import (
+    is_activation,
+    is_move,
+    unchanged,
+    unmoved,
+)
+
+
+class Reordered(Matched):
+    """What can be said of two tensors that only move elements; `compare` says what it can of their sources."""
+
+    def _other_order(self, ours: Value, theirs: Value, scaled: bool = False) -> str | None:
+        """Two tensors that only move elements of equal sources: in which order, and which ones."""
+        a = origin(ours, set(self.mine.matched), scaled)
+        b = origin(theirs, set(self.reference.matched), scaled)
+        if a is None or b is None:
+            return None
+        if len(a.sources) != len(b.sources):  # one of the two may itself be what the other is made of
+            if self.equal(ours, b.sources[0]) and len(b.sources) == 1:
+                a = Origin([ours], torch.arange(source_size(ours)).view(ours.shape))
+            elif self.equal(a.sources[0], theirs) and len(a.sources) == 1:
+                b = Origin([theirs], torch.arange(source_size(theirs)).view(theirs.shape))
+        pairs = []
+        rest = list(b.sources)
+        for v in a.sources:
+            w = next((w for w in rest if self.equal(v, w)), None)
+            if w is None:
+                break
+            rest.remove(w)
+            pairs.append((v, w))
+        else:
+            if not rest:
+                return self._orders(a, b, pairs, (ours, theirs))
+        left = [v for v in a.sources if not any(self.equal(v, w) for w in b.sources)]
+        if len(a.sources) == len(b.sources) > 1 and len(left) == len(rest) >= 1:
+            return self.compare(left[0], rest[0], 1)
+        if len(a.sources) != len(b.sources):
+            ours_words, theirs_words = (", ".join(map(name, o.sources))
+                                        for name, o in ((self.ours, a), (self.theirs, b)))
+            joined = "the concatenation of "
+            for which, o, size in (("yours", a, ours), ("the reference's", b, theirs)):
+                if len(o.sources) == 1 and torch.Size(size.shape).numel() > source_size(o.sources[0]):
+                    name = self.ours(o.sources[0]) if o is a else self.theirs(o.sources[0])
+                    whole = theirs_words if o is a else ours_words
+                    other = "the reference's" if o is a else "yours"
+                    return f"{which} is {name} more than once, as of a branch that is concatenated twice, but " \
+                           f"{other} is the concatenation of {whole}"
+            return f"yours is {joined if len(a.sources) > 1 else ''}{ours_words}, but the reference's is " \
+                   f"{joined if len(b.sources) > 1 else ''}{theirs_words}"
+        return None
+
+    def _orders(self, a, b, pairs: list[tuple[Value, Value]], values: tuple[Value, Value]) -> str | None:
+        """The same sources, moved in two ways."""
+        if len(pairs) > 1 and a.index.shape != b.index.shape:
+            listed = ", ".join(self._branch(v) for v, _ in pairs)
+            return (f"{listed} are put together along another axis: {tuple(a.index.shape)} here, but the reference has "
+                    f"{tuple(b.index.shape)}")
+        if len(pairs) > 1:
+            said = self._concatenation(a, b, dict(pairs))
+            if said is not None:
+                return said
+        if len(pairs) != 1:
+            return "the same tensors are put together in another order"
+        source = pairs[0][0]
+        on = self.ours(source)
+        if source.shape != pairs[0][1].shape:  # one network has it in another layout
+            index = torch.arange(a.index.max() + 1)
+            moved = next((m for m in arrangements(torch.arange(source_size(pairs[0][1])).double().reshape(
+                pairs[0][1].shape), source.shape)), None)
+            if moved is None or len(index) == 0:
+                return None
+            a.index = torch.where(a.index < 0, a.index, moved.flatten().long()[a.index.clamp(min=0)])
+            a.sources = [pairs[0][1]]
+            source = pairs[0][1]
+        if a.index.numel() == b.index.numel() and torch.equal(a.index.flatten(), b.index.flatten()):
+            return None if a.index.shape == b.index.shape else \
+                f"{tuple(a.index.shape)} here, but the reference has {tuple(b.index.shape)}, both made from {on}"
+        moved = [rolled(o.index, source.shape) for o in (a, b)]
+        if moved[0] != moved[1]:
+            return (f"{on} is {moved[0]} in yours, but {moved[1] or 'not'} in the reference" if moved[0] else
+                    f"{on} is {moved[1]} in the reference, but not in yours")
+        if (a.index < 0).any() or (b.index < 0).any():
+            return self._padding(a, b, on, values)
+        count = source.shape[1] if len(source.shape) > 1 else 0
+        of_heads = source.node is not None and source.node.name == "bmm" and source.shape[0] > self.images
+        if source.node is not None and source.node.name in operators.MATRIX_PRODUCTS and len(source.shape) > 1:
+            flat = torch.arange(source_size(source)).view(source.shape).transpose(-1, -2).flatten()
+            if {True} == {torch.equal(x.flatten().sort().values, flat.sort().values) for x in (a.index, b.index)} and \
+                    torch.equal(_turn(a.index), b.index.flatten()):
+                return (f"the matrix product is transposed, as where its two factors are exchanged (k q^T for q k^T): "
+                        f"{on}")
+        channels = [channel_map(o, count) for o in (a, b)]
+        if None not in channels:
+            found = [name_channels(order, count) for order in channels]
+            return _channel_words(channels, found, on, count)
+        part = same_part(a.index, b.index, source.shape)
+        if part is not None:
+            return f"{part[0]} of {on} stands where the reference takes {part[1]}"
+        described = [describe_axes(o.index, source.shape) for o in (a, b)]
+        shape = tuple(source.shape)
+        if None not in described and described[0] != described[1]:
+            lead = "the heads are put together in another order: " if of_heads else ""
+            return (f"{lead}the elements of {on}, {shape}, are in another order: {described[0]} in yours, "
+                    f"but {described[1]} in the reference")
+        if {a.index.numel(), b.index.numel()} - {source_size(source)} and source_size(source) < max(
+                a.index.numel(), b.index.numel()) and a.index.dim() == b.index.dim() == len(shape):
+            padded = a.index.numel() > b.index.numel()
+            how = self._padded(values[0] if padded else values[1])
+            return (f"{on} is padded{how} to {tuple((a if padded else b).index.shape)} in "
+                    f"{'your network' if padded else 'the reference'}, but not in "
+                    f"{'the reference' if padded else 'yours'}")
+        if a.index.numel() != b.index.numel():
+            return (f"{tuple(a.index.shape)} of {on}, {shape}, but the reference takes {tuple(b.index.shape)} of it")
+        return f"the elements of {on}, {shape}, are in another order than in the reference"
+
+    def _padded(self, value: Value) -> str:
+        """How the operators that only move pad on the way to a value."""
+        while is_move(value) or value.node is not None and value.node.name in operators.UNCHANGED:
+            how = operators.padding_words(value.node)
+            if how:
+                return f" {how}"
+            value = value.node.operands[0]
+        return ""
+
+    def _padding(self, a, b, on: str, values: tuple[Value, Value]) -> str:
+        how = [self._padded(value) for value in values]
+        share = [(o.index < 0).float().mean().item() for o in (a, b)]
+        sizes = [tuple(o.index.shape) for o in (a, b)]
+        if sizes[0] != sizes[1] and 0 in share:
+            padded = sizes[0] if share[0] else sizes[1]
+            return (f"{on} is padded{how[0] or how[1]} to {padded} in "
+                    f"{'your network' if share[0] else 'the reference'}, "
+                    f"but not in {'the reference' if share[0] else 'yours'}")
+        if share[0] == 0 or share[1] == 0:
+            return (f"{on} is padded{how[0] or how[1]} in {'your network' if share[0] else 'the reference'}, "
+                    f"but not in {'the reference' if share[0] else 'yours'}")
+        return f"{on} is padded in another way than in the reference: " \
+               f"{tuple(a.index.shape)} in yours, {tuple(b.index.shape)} in the reference"
+
+    def _concatenation(self, a, b, partner: dict[Value, Value]) -> str | None:
+        """Several sources: in another order, or through another shuffle."""
+        order = [list(dict.fromkeys(_source_of(o).tolist())) for o in (a, b)]
+        back = {w: v for v, w in partner.items()}
+        names = [[self._branch(a.sources[k]) for k in order[0] if k >= 0],
+                 [self._branch(back[b.sources[k]]) for k in order[1] if k >= 0]]
+        maps = []
+        for o in (a, b):
+            maps.append(_joint_channels(o, [partner.get(s, s) for s in o.sources], b.sources))
+        if None not in maps:
+            count = sum(s.shape[1] for s in b.sources)
+            found = [name_channels(m, count) for m in maps]
+            if None not in found and found[0] != found[1] and any("shuffle" in f for f in found):
+                return _channel_words(maps, found, "the concatenated branches", count)
+            # The reference's order, undone: what is yours in its terms?
+        if names[0] != names[1]:
+            return (f"the branches are concatenated (or called) in another order: {', '.join(names[0])} in yours, "
+                    f"but {', '.join(names[1])} in the reference")
+        if None not in maps:
+            count = sum(s.shape[1] for s in b.sources)
+            found = [name_channels(m, count) for m in maps]
+            return _channel_words(maps, found, "the concatenated branches", count)
+        return None
+
+    def _branch(self, value: Value) -> str:
+        """What a branch is called by: the layer that it ends in, if only an activation follows."""
+        at = unchanged(value)
+        while at not in self.mine.known and at.node is not None and is_activation(at.node):
+            at = unchanged(at.node.operands[0])
+        name = self.mine.names.get(at)
+        passing = unmoved(value)
+        if passing not in self.mine.names and passing.node is not None and passing.node.name == "cat":
+            return "the other branch"
+        return f"`{name.layer}`" if isinstance(name, formula.Value) and name.is_output else self.ours(value)
+
+
+def _turn(index: Tensor) -> Tensor:
+    return index.transpose(-1, -2).flatten() if index.dim() > 1 else index
+
+
+def _source_of(found) -> Tensor:
+    """For each element, in order, which source it comes from; -1 is padding."""
+    ends = torch.tensor([source_size(s) for s in found.sources]).cumsum(0)
+    which = torch.bucketize(found.index.flatten(), ends, right=True)
+    return torch.where(found.index.flatten() < 0, -1, which)
+
+
+def _joint_channels(found, sources: list[Value], order: list[Value]) -> list[int] | None:
+    """The channels, where the sources stand behind one another in `order`; None when more than channels moved."""
+    index = found.index
+    if index.dim() < 2 or any(len(s.shape) != index.dim() or s.shape[2:] != index.shape[2:] for s in sources):
+        return None
+    starts = torch.tensor([0] + [source_size(s) for s in found.sources]).cumsum(0)
+    inner = torch.Size(index.shape[2:]).numel()
+    first = index[0].reshape(index.shape[1], -1)[:, 0].contiguous()
+    which = torch.bucketize(first, starts[1:], right=True)
+    if (first < 0).any() or (which >= len(sources)).any():
+        return None
+    before, total = {}, 0
+    for s in order:
+        before[s] = total
+        total += s.shape[1]
+    return [before[sources[w]] + int((f - starts[w]) // inner)
+            for f, w in zip(first.tolist(), which.tolist(), strict=True)]
+
+
+def _part(name: str) -> str:
+    """Which of the channels a name of `name_channels` says: "the first half of the channels", or ""."""
+    whole = name.startswith("a channel shuffle") or name == "the channels in their order"
+    return "" if whole else name.split(" after ")[0]
+
+
+def _groups(name: str | None) -> int | None:
+    if name is None:
+        return None
+    if "shuffle with" not in name:
+        return 1
+    return int(name.split("shuffle with ")[1].split(" ")[0])
+
+
+def _channel_words(maps: list[list[int]], names: list[str | None], on: str, count: int) -> str:
+    """Two orders of the channels of one tensor."""
+    ours, theirs = names
+    groups = [_groups(name) for name in names]
+    if None not in groups and groups[0] != groups[1] and _part(ours) == _part(theirs):
+        if groups[0] == 1:
+            return f"the channel shuffle is missing: the reference shuffles the channels with {groups[1]} groups"
+        if groups[1] == 1:
+            return f"a channel shuffle with {groups[0]} groups, which the reference does not have"
+        also = ""
+        if groups[0] * groups[1] == count:
+            also = " (the transposed one: view and transpose in the other order)"
+        return f"a channel shuffle with {groups[0]} groups, but the reference's has {groups[1]} groups{also}"
+    if {ours, theirs} == {"the first half of the channels", "the second half of the channels"}:
+        return f"the halves are exchanged: yours is {ours} of {on}, but the reference's is {theirs}"
+    if ours is None and theirs is None:
+        return f"the channels of {on} are in another order than in the reference, which no usual shuffle explains"
+    words_of = [name or "another order of the channels" for name in names]
+    return f"{words_of[0]} of {on}, but in the reference {words_of[1]}"
