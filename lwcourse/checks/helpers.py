@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse import compare
+from lwcourse.compare.regroup import NO_BATCH_NORM
 from lwcourse.checks import fail
 from lwcourse.data import Data
 from lwcourse.train import TrainingDiverged, fit_seeds
@@ -81,6 +82,9 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
         fail(f"{label}{error}", hint)
     if not result.equal:
         fail(f"{label}{result.first_difference}", hint)
+    for note in result.notes:
+        if note.startswith(NO_BATCH_NORM):  # equal in eval mode, but another thing to train
+            fail(f"{label}{note}", hint)
     if count != expected:
         fail(f"{label}the output is right, but there are {count:,} parameters, not {expected:,}: "
              "some layer is never used", hint)

@@ -28,7 +28,7 @@ from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.layouts import relative_error
 from lwcourse.compare.operator_layers import pair_up
 from lwcourse.compare.prepare import Randomiser
-from lwcourse.compare.regroup import regroup, walk_of
+from lwcourse.compare.regroup import NO_BATCH_NORM, note_on, regroup, walk_of
 from lwcourse.compare.report import Comparison, LayerComparison
 from lwcourse.compare.trace import CannotRun, Layer, Recorder, Run, device_of, eval_copy, nothing_left_behind, run
 from lwcourse.compare.transfer import (
@@ -45,7 +45,7 @@ from lwcourse.compare.transfer import (
     transfer_weights,
 )
 
-__all__ = ["Comparison", "LayerComparison", "compare", "transfer_weights"]
+__all__ = ["NO_BATCH_NORM", "Comparison", "LayerComparison", "compare", "transfer_weights"]
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the reference's largest value
 YOURS, REFERENCE = "your network", "the reference"
@@ -135,8 +135,7 @@ def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: 
     if walk is None:
         return None
     result = _conclude(walk, ours_run, ours, theirs, inputs, theirs_run, dtype)
-    result.notes.append("the layers are put together in another way than in the reference, such as one Linear for "
-                        "three, or a BatchNorm folded into the convolution before it")
+    result.notes.append(note_on(after))
     return result
 
 

@@ -8,6 +8,7 @@ from lwcourse.compare.layouts import layout_error
 from lwcourse.compare.operator_layers import OperatorLayer, copy, pair_up
 from lwcourse.compare.trace import Call, Layer, Run
 
+NO_BATCH_NORM = "no BatchNorm2d, or the like, behind"  # how the note on folded ones begins
 MOST_ELEMENTS = 200_000_000  # of all tensors in a run
 
 
@@ -38,6 +39,20 @@ def regroup(ours: nn.Module, ours_run: Run, theirs: nn.Module, theirs_run: Run
         for mine, reference in pairs:
             copy(reference, mine)
     return pairs
+
+
+def note_on(pairs: list[tuple[OperatorLayer, OperatorLayer]]) -> str:
+    """What a reader should know of pairs that are no pairs of modules."""
+    folded = [(a, b) for a, b in pairs if (a.bn is None) != (b.bn is None)]
+    if folded:
+        mine, reference = folded[0]
+        if mine.bn is None:
+            return (f"{NO_BATCH_NORM} your `{mine.name}` ({len(folded)} such layers), where the reference has "
+                    f"`{reference.bn.name}`: its bias can stand for that in eval mode, but not in training")
+        return (f"the reference has no BatchNorm behind `{reference.name}` ({len(folded)} such layers), as when it was "
+                f"folded into it; your `{mine.bn.name}` can stand for its bias in eval mode")
+    return ("the layers are put together in another way than in the reference, such as one Linear for three, or "
+            "parameters in a class of their own")
 
 
 def walk_of(pairs: list[tuple[OperatorLayer, OperatorLayer]], runs: tuple[Run, Run],

@@ -244,5 +244,10 @@ def _channel_words(maps: list[list[int]], names: list[str | None], on: str, coun
         return f"the halves are exchanged: yours is {ours} of {on}, but the reference's is {theirs}"
     if ours is None and theirs is None:
         return f"the channels of {on} are in another order than in the reference, which no usual shuffle explains"
+    whole = "the channels in their order"
+    if whole in names and None not in names:
+        words_of = ["all of them, in their order" if name == whole else name for name in names]
+        return f"{words_of[0]} of {on}, but in the reference {words_of[1]}" if ours != whole else \
+            f"{on}, but in the reference {theirs} of it"
     words_of = [name or "another order of the channels" for name in names]
     return f"{words_of[0]} of {on}, but in the reference {words_of[1]}"
