@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse import compare
-from lwcourse.compare.regroup import NO_BATCH_NORM
 from lwcourse.checks import fail
+from lwcourse.compare.regroup import NO_BATCH_NORM
 from lwcourse.data import Data
 from lwcourse.train import TrainingDiverged, fit_seeds
 

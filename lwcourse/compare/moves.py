@@ -129,7 +129,8 @@ def rolled(index: Tensor, shape: tuple[int, ...]) -> str | None:
                 around = places.roll(step, axis)
                 if torch.equal(around, index) or (index < 0).any() and torch.equal(around[index >= 0],
                                                                                    index[index >= 0]):
-                    return f"moved by {abs(step)} along axis {axis}"
+                    role = ("the images", "the channels", "the rows", "the columns")[axis] if len(shape) == 4 else ""
+                    return f"moved by {abs(step)} along axis {axis}" + f" ({role})" * bool(role)
     return None
 
 

@@ -2,6 +2,8 @@
 import math
 from collections.abc import Callable
 
+import torch
+
 from lwcourse.compare.graph import Node, Value
 
 MOVES = {  # operators that only take elements from one place to another, or repeat, drop or pad them
@@ -158,6 +160,8 @@ WORDS: dict[str, Callable[[Node], str]] = {
 def words(node: Node) -> str:
     """What an operator does, with the settings that tell it from its neighbours: "softmax over axis 1"."""
     name = node.name
+    if rounds(node):
+        return f"a conversion to {str(node.kwargs['dtype']).removeprefix('torch.')}"
     if name in ALONE:
         return ALONE[name]
     if name in WORDS:
@@ -249,10 +253,15 @@ def is_activation(node: Node) -> bool:
     return node.name in ACTIVATIONS
 
 
+def rounds(node: Node) -> bool:
+    """Whether an operator gives other numbers because it takes another type, such as bfloat16."""
+    return node.name == "to_copy" and node.kwargs.get("dtype") not in (None, torch.float64)
+
+
 def unchanged(value: Value) -> Value:
     """The value behind operators that change nothing."""
     while value.node is not None and (
-            value.node.name in UNCHANGED
+            value.node.name in UNCHANGED and not rounds(value.node)
             or value.node.name in ("view", "expand", "unsafe_view", "reshape", "reshape_alias")
             and value.node.operands[0].shape == value.shape):
         value = value.node.operands[0]

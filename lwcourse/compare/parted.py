@@ -249,6 +249,7 @@ class Parted(Reordered):
         images = self.images
         for v, w in pairs:
             if len(v.shape) == len(w.shape) == 3 and v.shape[0] != w.shape[0] and source_size(v) == source_size(w) and \
+                    {v.shape[1], v.shape[2]} & {w.shape[1], w.shape[2]} and \
                     v.shape[0] % images == w.shape[0] % images == 0:
                 heads = [f"{x.shape[0] // images} head{'s' * (x.shape[0] != images)}" for x in (v, w)]
                 return f"{heads[0]} in {self.ours(v)}, but the reference has {heads[1]}"
@@ -299,6 +300,13 @@ class Parted(Reordered):
                 if w is not None:
                     left.remove((v, s))
                     right.remove(w)
+            if not left and not right:
+                other = next(((v, w) for v, _ in self._flat_terms(ours, self.mine, kind)
+                              for w, _ in self._flat_terms(theirs, self.reference, kind)
+                              if self.equal(v, w) and len(v.shape) == len(w.shape) and v.shape != w.shape), None)
+                return None if other is None else (
+                    f"{self.ours(other[0])} lies along other axes: {other[0].shape} in yours, {other[1].shape} in the "
+                    "reference, as when two branches are exchanged")
             turned_round = [v for v, s in left if any(t != s and self.equal(v, w) for w, t in right)]
             if turned_round and len(left) == len(right) == 1:
                 verb = "subtracted" if noun == "sum" else "a divisor"
