@@ -62,13 +62,15 @@ class Parted(Reordered):
         if self._way(whole[1], self.reference, lambda v: self.equal(whole[0], v)) or \
                 self._way(whole[0], self.mine, lambda v: self.equal(v, whole[1])):
             return self.compare(*whole)
-        for ours, theirs in self._pieces():
+        for ours, theirs, user in self._pieces():
+            if user is not None and user.name in SUMS and ours in self.mine.known and theirs in self.reference.known:
+                return f"the shortcut adds {self.ours(ours)}, but in the reference {self.theirs(theirs)}"
             said = self.compare(ours, theirs)
             if said:
                 return said
         return None
 
-    def _pieces(self) -> Iterator[tuple[Value, Value]]:
+    def _pieces(self) -> Iterator[tuple[Value, Value, Node | None]]:
         nodes, others = self.relevant
         inner = {v for node in nodes for v in node.outputs}
         edges = [(node, v) for node in nodes for v in dict.fromkeys(node.operands)
@@ -91,8 +93,8 @@ class Parted(Reordered):
                     if tries > MOST_TRIES:
                         break
                     if self._mends(nodes, node, value, other):
-                        yield value, other
-        yield self.mine.target, self.reference.target
+                        yield value, other, node
+        yield self.mine.target, self.reference.target, None
 
     def _mends(self, nodes: list[Node], consumer: Node, value: Value, other: Value) -> bool:
         """Whether the rest is equal once `consumer` is given the reference's `other` in the place of `value`."""

@@ -129,7 +129,8 @@ WRONG = {
         "ReLU6": (unit(first_act=nn.ReLU6), "ReLU6"),
         "padding forgotten": (unit(padding=0), "padding of a 3x3"),
         "stride in the first 1x1": (unit(stride_on="first"), "stride"),
-        "split at stride 2 as well": (unit(whole_at_2=False), "the first half of the channels of the input x, but in the reference all of them"),
+        "split at stride 2 as well": (
+            unit(whole_at_2=False), "the first half of the channels of the input x, but in the reference all of them"),
         "groups forgotten": (unit(depthwise=False), "groups 1, but the reference has groups"),
     },
     "03.3": {
