@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+# As many test workers as processors; two where their number cannot be had.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # The virtual environment's own Python; started this way, its tools work from a folder with spaces in its name too.
 RUN    := "$(VENV)/bin/python" -m
 # Whether a virtual environment (or conda's) has its scripts and all files of pip.
@@ -16,20 +18,20 @@ IS_WHOLE := test -e "$(VENV)/bin/activate" -o -d "$(VENV)/conda-meta" && "$(VENV
 lab: $(VENV)/course.stamp
 	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
-# The package, then the exercise sheets and the browser: two workers with one thread each. Chapters: one after the
+# The package, then the exercise sheets and the browser: a worker a processor, with one thread each. Chapters: one after the
 # other, since they measure time, and with one thread, since some machines lose more than they gain by a second one.
 # All of them run, whatever fails first; bars are off because stored outputs have none.
 test: $(VENV)/dev.stamp
 	@status=0; \
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m "not heavy and not notebook" tests $(ARGS) || status=1; \
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m notebook tests || status=1; \
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal -m "not heavy and not notebook" tests $(ARGS) || status=1; \
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal -m notebook tests || status=1; \
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
 		--nbval-sanitize-with=lwcourse/authoring/nbval_sanitize.cfg notebooks || status=1; \
 	if [ $$status = 0 ]; then echo "make test: all passed"; else echo "make test: FAILED, see above"; fi; \
 	exit $$status
 
 heavy: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -m heavy tests $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal -m heavy tests $(ARGS)
 
 notebooks exercises figures readme benchmark: $(VENV)/dev.stamp
 	$(RUN) lwcourse $@ $(ARGS)

@@ -73,6 +73,10 @@ class Counter(TorchDispatchMode):
     `additions(input, output) -> int`; its traffic is then that of one operator, whatever its forward calls.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # else PyTorch imports its compiler, for seconds, at the first use
+        return False
+
     def __init__(self, model: nn.Module):
         super().__init__()
         self.layers: dict[nn.Module, LayerProfile] = {}
