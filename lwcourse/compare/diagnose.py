@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from lwcourse.compare.between import READ, Parting, cause, effect, not_finite, squeeze_on_the_wrong_side
 from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, close
 from lwcourse.compare.graph import Value as Step
+from lwcourse.compare.graph import needed
 from lwcourse.compare.layouts import arrangements, layout_error
-from lwcourse.compare.matched import Anchor
+from lwcourse.compare.matched import Anchor, same_operators
 from lwcourse.compare.parted import Parted
 from lwcourse.compare.trace import Call, Layer, Run, has_own_forward
 from lwcourse.compare.transfer import fit
@@ -180,6 +181,14 @@ def _other_numbers(anchors: list[Anchor], everywhere: bool = False) -> list[Anch
     return found
 
 
+def _behind(steps: tuple[Step, Step], anchors: list[Anchor]) -> list[Anchor]:
+    """The anchors from which two values are made; computing with the others would be for nothing."""
+    known = [{a.mine for a in anchors}, {a.reference for a in anchors}]
+    used = [{step, *(v for node in needed([step], side) for v in node.operands)}
+            for step, side in zip(steps, known, strict=True)]
+    return [a for a in anchors if a.mine in used[0] or a.reference in used[1] or not a.name.layer]
+
+
 def _anchors(walk: Walk) -> list[Anchor]:
     """Everything that enters and leaves layers and is equal, and the inputs."""
     found = [Anchor(a, b, x, x, Value("", False, x))
@@ -225,7 +234,7 @@ def _why(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
 
 
 def _as_the_operators_say(walk: Walk, parting: Parting, steps: tuple[Step, Step]) -> str | None:
-    anchors, names = _anchors(walk), tuple(map(_names, walk.models))
+    anchors, names = _behind(steps, _anchors(walk)), tuple(map(_names, walk.models))
     for numbers, inside in ((_other_numbers(anchors), []), (anchors, _plain_outputs(walk))):
         try:
             parted = Parted(*steps, numbers, walk.tolerance, names, inside)
@@ -262,8 +271,8 @@ def out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding |
 
 def _out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding | None:
     anchors, names = _anchors(walk), tuple(map(_names, walk.models))
-    after = _other_numbers([a for a in anchors if a.name.is_output or not a.name.layer], everywhere=True)
-    into = _other_numbers([a for a in anchors if not a.name.is_output], everywhere=True)
+    after = [a for a in anchors if a.name.is_output or not a.name.layer]
+    into = [a for a in anchors if not a.name.is_output]
     for row in walk.rows:
         a, b = row.mine_call, row.reference_call
         if a is None or b is None or not row.agrees(walk.tolerance):
@@ -289,11 +298,15 @@ def _out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding 
 
 def _hidden(steps: tuple[Step, Step], anchors: list[Anchor], tolerance: float,
             names: tuple[dict[int, str], dict[int, str]]) -> str | None:
+    known = [{a.mine for a in anchors}, {a.reference for a in anchors}]
+    if same_operators(*(needed([step], side) for step, side in zip(steps, known, strict=True))):
+        return None
+    anchors = _other_numbers(_behind(steps, anchors), everywhere=True)
     try:
         parted = Parted(*steps, anchors, tolerance, names, [])
     except ValueError:
         return None
-    if parted.alike or parted.equal_after_all:
+    if parted.equal_after_all:
         return None
     ends = parted.mine.tensors[steps[0]], parted.reference.tensors[steps[1]]
     if not parted.finite or ends[0].numel() != ends[1].numel():

@@ -64,13 +64,6 @@ class Matched:
         return all(bool(torch.isfinite(side.tensors[side.target]).all()) for side in (self.mine, self.reference))
 
     @property
-    def alike(self) -> bool:
-        """Whether both are made by the same operators, so that there is nothing to try."""
-        kinds = [sorted(words(n) for n in side.nodes(side.known) if not is_move(n.outputs[0])
-                        and n.name not in operators.UNCHANGED) for side in (self.mine, self.reference)]
-        return kinds[0] == kinds[1]
-
-    @property
     def equal_after_all(self) -> bool:
         """Whether the two are equal when made from the anchors: then what differs lies elsewhere."""
         ours, theirs = self.mine.tensors[self.mine.target], self.reference.tensors[self.reference.target]
@@ -265,6 +258,13 @@ def _spell_out(mine: list[Node], reference: list[Node]) -> None:
             made = as_formula(node)
             if made is not None:
                 node.outputs[0].node = made[-1]
+
+
+def same_operators(mine: list[Node], reference: list[Node]) -> bool:
+    """Whether two ways of making a tensor have the same operators, so that there is nothing to try."""
+    kinds = [sorted(words(n) for n in nodes if not is_move(n.outputs[0]) and
+                    (n.name not in operators.UNCHANGED or operators.rounds(n))) for nodes in (mine, reference)]
+    return kinds[0] == kinds[1]
 
 
 def source_size(value: Value) -> int:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lwcourse.compare.graph import Value, evaluate, needed
-from lwcourse.compare.operators import UNCHANGED, is_factor, is_move, ordinal
+from lwcourse.compare.operators import UNCHANGED, is_factor, is_move, ordinal, rounds
 
 
 @dataclass(eq=False)
@@ -33,7 +33,7 @@ def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | No
         if one in seen:
             continue
         seen.add(one)
-        moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED
+        moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED and not rounds(one.node)
                                           or scaled and is_factor(one.node))
         if moved and (one is value or one not in stops or len(one.shape) != rank):
             waiting += one.node.operands[::-1]
