@@ -172,7 +172,9 @@ class Parted(Reordered):
         """`top` is made from what equals `base` by the operators along `way`; they are missing, or too many."""
         side, other = (self.reference, self.mine) if missing else (self.mine, self.reference)
         on = self.name(base, other)
-        steps = [v.node for v in way if not is_move(v) and v.node.name not in operators.UNCHANGED]
+        steps = [v.node for v in way if not is_move(v)
+                 and (v.node.name not in operators.UNCHANGED or operators.rounds(v.node))]
+        steps = steps[:1] if steps and all(map(operators.rounds, steps)) else steps
         if not steps:
             order = self._other_order(base, top) if missing else self._other_order(top, base)
             return order or (f"the reference reorders {on}, and your network does not" if missing
