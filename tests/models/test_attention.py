@@ -192,7 +192,7 @@ def test_costs_are_those_of_the_docstrings():
     (lambda: CoordinateAttention(8, 0), "must be at least 1, got 8 and 0"),
     (lambda: ShuffleAttention(0, 1), "multiple of twice the groups, got 0 channels and 1 groups"),
     (lambda: ShuffleAttention(24, 8), "multiple of twice the groups, got 24 channels and 8 groups"),
-    (lambda: ShuffleAttention(24, 0), "multiple of twice the groups, got 24 channels and 0 groups"),
+    (lambda: ShuffleAttention(24, 0), "groups must be a positive integer, got 0"),
     (lambda: TripletAttention(0), "channels must be at least 1, got 0"),
     (lambda: TripletAttention(8, 6), "kernel_size must be odd.*got 6"),
     (lambda: lw.create_model("mobilenet_v2_sa", groups=5), "got 96 channels and 5 groups"),
