@@ -214,8 +214,10 @@ class Matched:
         if depth == 0:
             return "what was made of it" if not node.operands else "..."
         if is_move(value) and len(node.operands) == 1:
-            part = operators.taken(node)
+            part, padded = operators.taken(node), operators.padding_words(node)
             whole = self.name(node.operands[0], side, depth)
+            if padded:
+                return f"{whole}, padded {padded},"
             return f"{part} of {whole}" if part else whole
         inputs = [self.name(v, side, depth - 1) for v in node.operands]
         if node.name in ("rsub", "sub") and len(inputs) == 1 and not scalar(node):

@@ -203,6 +203,10 @@ class Parted(Reordered):
             what = words(node)
             if not missing and on.startswith(what):
                 return f"{what} twice: it is applied to {on} once more, but the reference has it once"
+            moved = next((n for n in self.relevant[0] if words(n) == what and n.operands), None) if missing else None
+            if moved is not None and not self.equal(moved.operands[0], base):
+                return (f"{what} stands at another place: the reference has it on {on}, your network on "
+                        f"{self.ours(moved.operands[0])}")
             return (f"no activation on {on}, but the reference has {what} there: the activation is missing" if missing
                     else f"{what} on {on}, but the reference has no activation there")
         others = [self.name(v, side) for v in node.operands if v in side.tensors and not self._is(v, base, side)]
@@ -236,6 +240,8 @@ class Parted(Reordered):
     def _replaced(self, a: Node, b: Node) -> str:
         ours, theirs = words(a), words(b)
         if not {a.name, b.name} - SUMS - PRODUCTS - {"maximum", "minimum"} and not (scalar(a) and scalar(b)):
+            return self._texts(a.outputs[0], b.outputs[0])
+        if bool(scalar(a)) != bool(scalar(b)):
             return self._texts(a.outputs[0], b.outputs[0])
         if scalar(a) and scalar(b):
             return (f"a scale is wrong: {self.ours(a.operands[0])} with {ours}, but in the reference with {theirs}")
