@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -313,7 +314,8 @@ def _notes(rows: list[Row], ours: Run, theirs: Run, dtype: torch.dtype) -> list[
                      "no effect in eval mode")
     rates = [[f"{rate:g}" for rate, _ in side.dropouts] for side in (ours, theirs)]
     if rates[0] != rates[1]:
-        words = [", ".join(side) or "none" for side in rates]
+        counted = [[(rate, len(list(same))) for rate, same in groupby(side)] for side in rates]
+        words = [", ".join(f"{rate} ({n} times)" if n > 1 else rate for rate, n in side) or "none" for side in counted]
         notes.append(f"dropout rates: {words[0]} in your network, {words[1]} in the reference; no effect in eval mode")
     for who, side in ((YOURS, ours), (REFERENCE, theirs)):
         if side.unused:
