@@ -15,6 +15,7 @@ from lwcourse.compare.between import Parting
 from lwcourse.compare.graph import Node, Value
 from lwcourse.compare.layouts import layout_error, turned
 from lwcourse.compare.matched import is_parameter, source_size
+from lwcourse.compare.moves import origin
 from lwcourse.compare.operators import (
     PRODUCTS,
     SUMS,
@@ -256,7 +257,9 @@ class Parted(Reordered):
         if a is None or b is None or a.name != b.name or a.name not in ("bmm", "mm") or mine in self.mine.known:
             return None
         pairs = list(zip(a.operands, b.operands, strict=True))
-        images = self.images
+        behind = origin(pairs[0][0], self.mine.known, scaled=True)
+        whole = behind.sources[0].shape if behind is not None and len(behind.sources) == 1 else ()
+        images = whole[0] if len(whole) >= 3 else self.images  # MobileViT folds its patches into the batch
         for v, w in pairs:
             if len(v.shape) == len(w.shape) == 3 and v.shape[0] != w.shape[0] and source_size(v) == source_size(w) and \
                     {v.shape[1], v.shape[2]} & {w.shape[1], w.shape[2]} and \
