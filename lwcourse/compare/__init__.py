@@ -8,8 +8,9 @@ names the first in which they differ. `transfer_weights` is the call that change
     trace.py      run a copy and watch it            graph.py      its operators, which can run again
     prepare.py    random numbers for zeros, ones     order.py      an order that follows the data
     transfer.py   pair layers, copy weights          follow.py     both networks side by side, in rows
-    operator_layers.py, regroup.py                   layers as operators, where modules do not pair
-    diagnose.py   walk along the rows, in words      report.py     what `compare` returns
+    operator_layers.py, operator_pairs.py, regroup.py   layers as operators, where modules do not pair
+    rows.py, diagnose.py, inside.py                  walk along the rows, in words
+    report.py     what `compare` returns
     matched.py, reordered.py, parted.py              where the operators between two layers part
     operators.py, moves.py, layouts.py               operators, orders and layouts in words
     between.py, formula.py                           what a tensor looks like, where operators do not tell
@@ -23,14 +24,16 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.diagnose import Finding, Row, Walk, before_the_last, first_difference, out_of_sight, settings
+from lwcourse.compare.diagnose import before_the_last, first_difference, out_of_sight
 from lwcourse.compare.follow import Comparer, line_up
 from lwcourse.compare.graph import Value as Step
+from lwcourse.compare.inside import settings
 from lwcourse.compare.layouts import relative_error
-from lwcourse.compare.operator_layers import pair_up
+from lwcourse.compare.operator_pairs import pair_up
 from lwcourse.compare.prepare import Randomiser
 from lwcourse.compare.regroup import NO_BATCH_NORM, note_on, regroup, walk_of
 from lwcourse.compare.report import Comparison, LayerComparison
+from lwcourse.compare.rows import Finding, Row, Walk
 from lwcourse.compare.trace import CannotRun, Layer, Recorder, Run, device_of, eval_copy, nothing_left_behind, run
 from lwcourse.compare.transfer import (
     Pair,

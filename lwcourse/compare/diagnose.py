@@ -1,77 +1,21 @@
 """Walk along two networks and say, in words, where and why they part."""
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lwcourse.compare.between import READ, Parting, cause, effect, not_finite, squeeze_on_the_wrong_side
-from lwcourse.compare.formula import ACTIVATIONS, NONE, OVER_CLASSES, Value, close
+from lwcourse.compare.formula import Value, close
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.graph import needed
+from lwcourse.compare.inside import IN_A_LAYER, batch_statistics, other_norm, settings
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.matched import Anchor, same_operators
 from lwcourse.compare.parted import Parted
-from lwcourse.compare.trace import Call, Layer, Run, has_own_forward
+from lwcourse.compare.rows import Finding, Row, Walk
+from lwcourse.compare.trace import Layer, Run, has_own_forward
 from lwcourse.compare.transfer import fit
-
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm)
-SETTINGS = {  # attribute -> its name in a sentence, in the order of mention
-    "kernel_size": "kernel size", "stride": "stride", "padding": "padding", "dilation": "dilation",
-    "groups": "groups", "in_channels": "input channels", "out_channels": "output channels",
-    "in_features": "input features", "out_features": "output features", "padding_mode": "padding mode",
-    "output_padding": "output padding", "eps": "eps", "num_features": "channels", "num_groups": "groups",
-    "num_channels": "channels", "normalized_shape": "normalised shape", "num_parameters": "slopes",
-    "num_heads": "heads", "track_running_stats": "running statistics",
-}
-
-
-@dataclass(eq=False)
-class Row:
-    """One step along both networks: a call of a layer and of its partner, or a layer that has none.
-
-    Errors are relative to the reference's largest value; None where nothing was compared.
-    """
-    mine: Layer | None
-    reference: Layer | None
-    mine_call: Call | None = None
-    reference_call: Call | None = None
-    input_error: float | None = None
-    output_error: float | None = None
-    number: int = 0
-
-    def agrees(self, tolerance: float) -> bool:
-        paired = self.mine is not None and self.reference is not None and fit(self.mine, self.reference)
-        called = (self.mine_call is None) == (self.reference_call is None)
-        return paired and called and all(e is None or e <= tolerance for e in (self.input_error, self.output_error))
-
-
-@dataclass(eq=False)
-class Walk:
-    """The rows in the reference's order, the inputs, and what is needed to judge them."""
-    rows: list[Row]
-    inputs: list[Tensor]
-    tolerance: float
-    counts: list[int]  # layers with tensors: mine, reference
-    runs: tuple[Run, Run]
-    models: tuple[nn.Module, nn.Module]
-
-    def place(self, row: Row) -> str:
-        """Which layer `row` is: "layer 7 of 53, your `a` (reference: `b`)"."""
-        return f"layer {row.number} of {len(self.rows)}, your `{row.mine.name}` (reference: `{row.reference.name}`)"
-
-
-@dataclass(eq=False)
-class Finding:
-    """The sentence, and the row that it is about (None: what follows the last layer)."""
-    words: str
-    row: Row | None
-
-    @property
-    def sentence(self) -> str:
-        return f"{self.words[0].upper()}{self.words[1:]}."
 
 
 def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step, Step]]]) -> Finding | None:
@@ -95,7 +39,7 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step,
     for mine, reference, steps in outputs:
         parting = _parting(walk, len(walk.rows), mine, reference)
         if previous is not None and previous.mine_call.fused and (
-                words := _batch_statistics(previous, walk.tolerance)):
+                words := batch_statistics(previous, walk.tolerance)):
             return Finding(f"{walk.place(previous)}: {words}", previous)
         words = _why(walk, parting, steps)
         if words is None and _is_inside(previous, parting):
@@ -328,7 +272,7 @@ def _parted_before(walk: Walk, k: int, previous: Row | None) -> Finding:
     row = walk.rows[k]
     where = f"before {walk.place(row)}: "
     if previous is not None and previous.mine_call.fused:
-        words = _batch_statistics(previous, walk.tolerance)
+        words = batch_statistics(previous, walk.tolerance)
         if words:
             return Finding(f"{walk.place(previous)}: {words}", previous)
     if row.mine_call.inputs is None:
@@ -393,7 +337,7 @@ def _missing_or_extra(walk: Walk, k: int) -> str:
 
 def _other_tensors(walk: Walk, k: int) -> str:
     row = walk.rows[k]
-    words = _other_norm(row, walk.tolerance) or settings(row.mine.module, row.reference.module)
+    words = other_norm(row, walk.tolerance) or settings(row.mine.module, row.reference.module)
     if not words:
         ours, theirs = (f"{layer.kind} with " + ", ".join(f"{layer.tensors[r]} {s}" for r, s in layer.shapes.items())
                         for layer in (row.mine, row.reference))
@@ -417,116 +361,21 @@ def _output_shapes(row: Row) -> str:
 
 # Inside a layer
 
-def _plainly(value: object) -> str:
-    if isinstance(value, (tuple, list)):
-        if len(set(value)) == 1:
-            value = value[0]
-        else:
-            return "x".join(str(v) for v in value)
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settings(mine: nn.Module, reference: nn.Module) -> str:
-    """The settings in which two modules of one kind differ: "stride 1, but the reference has stride 2"."""
-    ours, theirs = [], []
-    for attribute, words in SETTINGS.items():
-        if hasattr(mine, attribute) and hasattr(reference, attribute):
-            a, b = (_plainly(getattr(m, attribute)) for m in (mine, reference))
-            if a != b:
-                if attribute == "kernel_size":
-                    dims = len(getattr(mine, attribute)) if isinstance(getattr(mine, attribute), tuple) else 2
-                    a, b = ("x".join([v] * dims) if v.isdigit() else v for v in (a, b))
-                ours.append(f"{words} {a}")
-                theirs.append(f"{words} {b}")
-    for name, words in (("weight", "scale"), ("bias", "bias")):
-        if hasattr(mine, name) and hasattr(reference, name):
-            has = [getattr(m, name) is not None for m in (mine, reference)]
-            if has[0] != has[1]:
-                ours.append(f"a {words}" if has[0] else f"no {words}")
-                theirs.append(f"a {words}" if has[1] else f"no {words}")
-    return f"{' and '.join(ours)}, but the reference has {' and '.join(theirs)}" if ours else ""
 
 
-def _not_finite(row: Row, tolerance: float) -> str | None:
-    bad = row.mine_call.outputs is not None and not all(torch.isfinite(t).all() for t in row.mine_call.outputs)
-    return "your layer gives NaN or infinity, the reference's does not" if bad else None
 
 
-def _other_norm(row: Row, tolerance: float) -> str | None:
-    """A norm of another kind, before the settings that both kinds have."""
-    kinds = [next((k for k in NORMS if isinstance(layer.module, k)), None) for layer in (row.mine, row.reference)]
-    if None in kinds or kinds[0] is kinds[1]:
-        return None
-    names = [type(layer.module).__name__ for layer in (row.mine, row.reference)]
-    return f"a {names[0]}, but the reference has a {names[1]}"
 
 
-def _other_settings(row: Row, tolerance: float) -> str | None:
-    return settings(row.mine.module, row.reference.module) or None
 
 
-def _pads_like_tensorflow(row: Row, tolerance: float) -> str | None:
-    """TensorFlow's "same" pads the right and the lower side more, where the total is odd."""
-    for who, other, layer, call in (("your layer", "the reference's", row.reference, row.mine_call),
-                                    ("the reference's layer", "yours", row.mine, row.reference_call)):
-        conv = layer.module
-        if not isinstance(conv, nn.Conv2d) or not call.inputs or not call.outputs or call.inputs[0].dim() != 4:
-            continue
-        x, pads = call.inputs[0], []
-        for side, size in enumerate(x.shape[-2:]):
-            stride, span = conv.stride[side], conv.dilation[side] * (conv.kernel_size[side] - 1) + 1
-            total = max(0, (-(-size // stride) - 1) * stride + span - size)
-            pads = [total // 2, total - total // 2] + pads
-        if pads[0] == pads[1] and pads[2] == pads[3]:
-            continue
-        weight, bias = (None if t is None else t.detach().double().cpu() for t in (conv.weight, conv.bias))
-        made = F.conv2d(F.pad(x, pads), weight, bias, conv.stride, 0, conv.dilation, conv.groups)
-        if close(made, call.outputs[0], tolerance):
-            return f"{who} pads as TensorFlow's \"same\" does, more on the right and below, and {other} does not"
-    return None
 
 
-def _batch_statistics(row: Row, tolerance: float) -> str | None:
-    if not row.mine.tensors.get("running_mean") or not row.mine_call.inputs or not row.mine_call.outputs:
-        return None
-    x = row.mine_call.inputs[0]
-    weight, bias = (row.mine.tensor(r).detach().double().cpu() if r in row.mine.tensors else None
-                    for r in ("weight", "bias"))
-    if x[:, :1].numel() < 2:
-        return None
-    made = F.batch_norm(x, None, None, weight, bias, training=True, eps=getattr(row.mine.module, "eps", 1e-5))
-    if close(made, row.mine_call.outputs[0], tolerance):
-        return "your layer normalises by the batch's own mean and variance in eval mode, not by the running ones"
-    return None
 
 
-def _activation_inside(row: Row, tolerance: float) -> str | None:
-    """A layer that applies an activation itself, where its partner applies none or another."""
-    if not row.mine_call.outputs or not row.reference_call.outputs:
-        return None
-    mine, reference = row.mine_call.outputs[0], row.reference_call.outputs[0]
-    if mine.shape != reference.shape:
-        return None
-    names = [name for name in ACTIVATIONS if name not in OVER_CLASSES and name != NONE]
-    plain = row.reference_call.plain or row.mine_call.plain
-    if plain:
-        found = [next((n for n in (NONE, *names) if close(ACTIVATIONS[n][0](plain[0]), t, tolerance)), None)
-                 for t in (mine, reference)]
-        if None not in found:
-            return f"{found[0]} inside it, but the reference has {found[1]} there"
-    for name in names:
-        function = ACTIVATIONS[name][0]
-        if close(function(mine), reference, tolerance):
-            return f"no activation inside it, but the reference's layer applies {name}"
-        if close(function(reference), mine, tolerance):
-            return f"{name} inside it, but the reference's layer applies no activation"
-    return None
 
-
-IN_A_LAYER: tuple[Callable[[Row, float], str | None], ...] = (
-    _not_finite, _other_norm, _pads_like_tensorflow, _other_settings, _batch_statistics, _activation_inside)
 
 
 def _operators_inside(walk: Walk, row: Row) -> str | None:

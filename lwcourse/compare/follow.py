@@ -3,8 +3,8 @@ from itertools import zip_longest
 
 from torch import Tensor
 
-from lwcourse.compare.diagnose import Row
 from lwcourse.compare.layouts import layout_error
+from lwcourse.compare.rows import Row
 from lwcourse.compare.trace import Call, Layer, Run
 from lwcourse.compare.transfer import Pair, fit
 

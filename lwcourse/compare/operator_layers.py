@@ -335,11 +335,8 @@ def rows_as_used(layer: OperatorLayer, nodes: list[Node]) -> Tensor | None:
 
 # Norms by hand, and folded ones
 
-def by_hand(layers: list[OperatorLayer], reference: list[OperatorLayer]) -> list[OperatorLayer]:
-    """Parameters that are subtracted, divided by, multiplied with and added, as the norm that they are.
-
-    Only as many as `reference` has BatchNorms too many.
-    """
+def by_hand(layers: list[OperatorLayer]) -> list[OperatorLayer]:
+    """Parameters that are subtracted, divided by, multiplied with and added, as the norm that they are."""
     result = list(layers)
     for k, layer in enumerate(layers):
         size = layer.shapes["weight"] if layer.kind == "Parameter" else None
@@ -406,105 +403,3 @@ def folded(layers: list[OperatorLayer], nodes: list[Node]) -> list[OperatorLayer
         result.append(layer)
     taken = {layer.bn for layer in result if layer.bn is not None}
     return [layer for layer in result if layer not in taken]
-
-
-# Copying
-
-def _read(layer: OperatorLayer, role: str) -> Tensor | None:
-    if role not in layer.slots:
-        return None
-    return torch.cat([slot.read() for slot in layer.slots[role]])
-
-
-def _write(layer: OperatorLayer, role: str, values: Tensor) -> None:
-    rows = layer.order
-    if rows is not None:
-        turned = torch.empty_like(values)
-        turned[rows] = values
-        values = turned
-    start = 0
-    for slot in layer.slots[role]:
-        slot.write(values[start:start + slot.shape[0]])
-        start += slot.shape[0]
-
-
-def can_copy(source: OperatorLayer, target: OperatorLayer) -> bool:
-    """Whether `copy` can give `target` what makes it compute the same as `source`."""
-    if (source.kind == "Parameter") != (target.kind == "Parameter") or \
-            (source.kind == "BatchNorm") != (target.kind == "BatchNorm"):
-        return False
-    a, b = source.shapes.get("weight"), target.shapes.get("weight")
-    if a is None or b is None:
-        return source.shapes == target.shapes
-    if math.prod(a) != math.prod(b) or a[0] != b[0] and source.kind != "Parameter":
-        return False
-    has_bias = ["bias" in layer.slots or layer.bn is not None for layer in (source, target)]
-    if source.kind == "BatchNorm":
-        return source.slots.keys() == target.slots.keys()
-    return has_bias[0] == has_bias[1]
-
-
-def copy(source: OperatorLayer, target: OperatorLayer) -> None:
-    """Give `target` the parameters of `source`, through any folding and cutting."""
-    values = {role: _read(source, role) for role in source.slots}
-    if source.order is not None:
-        values = {role: v[source.order] for role, v in values.items()}
-    if source.bn is not None:
-        norm = {role: _read(source.bn, role) for role in source.bn.slots}
-        scale = norm.get("weight", 1.0) / (norm["running_var"] + source.bn.settings.eps).sqrt()
-        bias = values.get("bias", 0.0)
-        out_axis = values["weight"].dim() - 1
-        values = {"weight": values["weight"] * scale.view(-1, *[1] * out_axis),
-                  "bias": norm.get("bias", 0.0) + (bias - norm["running_mean"]) * scale}
-    if target.bn is not None:
-        norm = target.bn
-        size = values["weight"].shape[0]
-        settings = {"running_mean": torch.zeros(size).double(),
-                    "running_var": torch.full((size,), 1 - norm.settings.eps, dtype=torch.float64),
-                    "weight": torch.ones(size).double(), "bias": values.pop("bias", torch.zeros(size).double())}
-        if "bias" not in norm.slots:
-            settings["running_mean"] = -settings["bias"]
-        for role in norm.slots:
-            _write(norm, role, settings[role].double())
-        if "bias" in target.slots:
-            values["bias"] = torch.zeros(size)
-    for role, value in values.items():
-        if role in target.slots:
-            _write(target, role, value.double().reshape(target.shapes[role]))
-
-
-def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
-            ) -> list[tuple[OperatorLayer, OperatorLayer]] | None:
-    """Partners for all operators with parameters of both runs; None where there is no such pairing."""
-    sides = [operator_layers(*side) for side in (mine, reference)]
-    nodes = [by_data(list(side[0].leaving.values())) for side in (mine, reference)]
-    sides = [by_hand(side, other) for side, other in zip(sides, sides[::-1], strict=True)]
-    if not _fits(*sides):
-        norms = [sum(layer.kind == "BatchNorm" for layer in side) for side in sides]
-        if (norms[0] == 0) != (norms[1] == 0):
-            k = 0 if norms[0] else 1
-            sides[k] = folded(sides[k], nodes[k])
-    if not _fits(*sides):
-        counts = [len(side) for side in sides]
-        joined = [merged(side) for side in sides]
-        if [len(side) for side in joined] != counts:
-            for side, other, ns in ((*joined, nodes[0]), (*joined[::-1], nodes[1])):
-                for layer, partner in zip(side, other, strict=False):
-                    if len(layer.slots.get("weight", ())) == 1 and len(partner.slots.get("weight", ())) > 1 and \
-                            partner.settings.__dict__.get("groups", 1) == 1:
-                        layer.order = rows_as_used(layer, ns)
-            sides = joined
-    return list(zip(*sides, strict=True)) if _fits(*sides) else None
-
-
-def _fits(mine: list[OperatorLayer], reference: list[OperatorLayer]) -> bool:
-    """Whether all can be copied, and what one side shares between two layers, the other shares too."""
-    if len(mine) != len(reference) or not all(can_copy(b, a) for a, b in zip(mine, reference, strict=True)):
-        return False
-    shared = [[next(k for k, other in enumerate(side) if _parameter(other) is _parameter(layer)) for layer in side]
-              for side in (mine, reference)]
-    return shared[0] == shared[1]
-
-
-def _parameter(layer: OperatorLayer) -> Tensor:
-    return next(iter(layer.slots.values()))[0].parameters[0]

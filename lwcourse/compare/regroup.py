@@ -2,10 +2,11 @@
 import torch
 from torch import Tensor, nn
 
-from lwcourse.compare.diagnose import Row, Walk
 from lwcourse.compare.graph import evaluate
 from lwcourse.compare.layouts import layout_error
-from lwcourse.compare.operator_layers import OperatorLayer, copy, pair_up
+from lwcourse.compare.operator_layers import OperatorLayer
+from lwcourse.compare.operator_pairs import copy, pair_up
+from lwcourse.compare.rows import Row, Walk
 from lwcourse.compare.trace import Call, Layer, Run
 
 NO_BATCH_NORM = "no BatchNorm2d, or the like, behind"  # how the note on folded ones begins
