@@ -34,7 +34,17 @@ from lwcourse.compare.prepare import Randomiser
 from lwcourse.compare.regroup import NO_BATCH_NORM, note_on, regroup, walk_of
 from lwcourse.compare.report import Comparison, LayerComparison
 from lwcourse.compare.rows import Finding, Row, Walk
-from lwcourse.compare.trace import CannotRun, Layer, Recorder, Run, device_of, eval_copy, nothing_left_behind, run
+from lwcourse.compare.trace import (
+    CannotRun,
+    Layer,
+    Recorder,
+    Run,
+    device_of,
+    eval_copy,
+    nothing_left_behind,
+    own_functions_among_hooks,
+    run,
+)
 from lwcourse.compare.transfer import (
     Pair,
     align,
@@ -64,7 +74,8 @@ def compare(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...
     equal to 1e-9 of the largest output (1e-4 in float32), and between layers for other numbers than
     those that x leads to. Layers are matched by what they read and who reads them, in whatever order
     they are called; a Linear may stand for a 1x1 convolution, three Linears for one, a convolution
-    for one with its BatchNorm folded in, an operator on a parameter for a module.
+    for one with its BatchNorm folded in, an operator on a parameter for a module. Functions that you have
+    registered as forward hooks do not run; a note says so.
     Memory: two copies, and the reference's activations in float64 on the CPU.
     Raises TypeError when an argument is no model or no tensor; ValueError when a model has no
     parameters, cannot be copied, returns no tensor, or cannot run x (naming the model, the
@@ -75,11 +86,17 @@ def compare(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...
     for item in inputs:
         _check_content(item)
     on_mps = any(device_of(model).type == "mps" for model in (mine, reference))  # it has no float64
+    result = None
     with nothing_left_behind():
         if not on_mps:
             with suppress(ValueError):  # a forward that makes float32 tensors of its own may fail
-                return _compare(mine, reference, inputs, torch.float64)
-        return _compare(mine, reference, inputs, torch.float32)
+                result = _compare(mine, reference, inputs, torch.float64)
+        result = result or _compare(mine, reference, inputs, torch.float32)
+    for who, model in ((YOURS, mine), (REFERENCE, reference)):
+        if hooked := own_functions_among_hooks(model):
+            where = hooked[0][0] or type(model).__name__
+            result.notes.append(f"{who} has forward hooks, which did not run: on `{where}`")
+    return result
 
 
 def _check_content(x: Tensor) -> None:

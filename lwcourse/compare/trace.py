@@ -8,6 +8,7 @@ import contextlib
 import copy
 import itertools
 import random
+import types
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -159,13 +160,33 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+def own_functions_among_hooks(model: nn.Module) -> list[tuple[str, str, int]]:
+    """(module, kind, key) of each forward hook that is a function of the reader's own.
+
+    A copy of the model would call the very same function, and so fill the reader's lists. Hooks of torch, such as that
+    of spectral_norm, belong to the network; methods and objects are copied with it.
+    """
+    functions = (types.FunctionType, types.BuiltinFunctionType)  # what deepcopy leaves as it is
+    return [(name, kind, key) for name, module in model.named_modules() for kind in HOOKS
+            for key, hook in getattr(module, kind).items()
+            if isinstance(hook, functions) and not (hook.__module__ or "").startswith("torch.")]
+
+
 def eval_copy(model: nn.Module, who: str, dtype: torch.dtype) -> nn.Module:
-    """A deep copy in eval mode and `dtype`. Raises ValueError, chained, when the model cannot be copied."""
+    """A deep copy in eval mode and `dtype`, without hooks that would call the reader's own functions.
+
+    Raises ValueError, chained, when the model cannot be copied.
+    """
     try:
         twin = copy.deepcopy(model)
     except Exception as error:
         raise ValueError(f"{who} cannot be copied, so it cannot be examined safely ({error}); "
                          "does it keep a tensor from an earlier forward pass?") from error
+    for name, kind, key in own_functions_among_hooks(twin):
+        del getattr(twin.get_submodule(name), kind)[key]
     twin.to(dtype)
     twin.train()  # networks that keep something in eval mode, such as timm's LeViT, drop it here
     twin.eval()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torchvision
 from sample_networks import Tiny, images
 from torch import nn
+from torch.nn.utils import prune
 
 from lwcourse import compare, create_model
 
@@ -202,6 +203,24 @@ def test_compare_leaves_everything_as_it_was(options):
     assert torch.equal(x, x_before) and torch.is_grad_enabled()
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (random.getstate(), str(np.random.get_state()))
+
+
+def test_hooks_of_ones_own_do_not_run_and_those_of_torch_do():
+    torch.manual_seed(0)
+    mine, reference, seen = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), []
+    mine[0].register_forward_hook(lambda module, args, output: seen.append(output))
+    mine[1].register_forward_pre_hook(lambda module, args: seen.append(args))
+    result = compare(mine, reference, images(2, 4))
+    assert result.equal and not seen
+    assert result.notes == ["your network has forward hooks, which did not run: on `0`"]
+    mine[1](mine[0](images(2, 4)))
+    assert len(seen) == 2
+
+    normed = nn.Sequential(torch.nn.utils.spectral_norm(nn.Linear(4, 4)), nn.ReLU())
+    assert compare(normed, normed, images(2, 4)).notes == []
+    pruned = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    prune.random_unstructured(pruned[0], "weight", 0.5)
+    assert compare(pruned, pruned, images(2, 4)).notes == []
 
 
 def test_the_same_comparison_gives_the_same_report():
