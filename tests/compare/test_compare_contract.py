@@ -9,7 +9,6 @@ import torch.nn.functional as F
 import torchvision
 from sample_networks import Tiny, images
 from torch import nn
-from torch.nn.utils import prune
 
 from lwcourse import compare, create_model
 
@@ -218,9 +217,6 @@ def test_hooks_of_ones_own_do_not_run_and_those_of_torch_do():
 
     normed = nn.Sequential(torch.nn.utils.spectral_norm(nn.Linear(4, 4)), nn.ReLU())
     assert compare(normed, normed, images(2, 4)).notes == []
-    pruned = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    prune.random_unstructured(pruned[0], "weight", 0.5)
-    assert compare(pruned, pruned, images(2, 4)).notes == []
 
 
 def test_the_same_comparison_gives_the_same_report():
