@@ -39,6 +39,7 @@ from lwcourse.compare.trace import (
     Layer,
     Recorder,
     Run,
+    default_dtype,
     device_of,
     eval_copy,
     nothing_left_behind,
@@ -81,22 +82,28 @@ def compare(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...
     parameters, cannot be copied, returns no tensor, or cannot run x (naming the model, the
     layer and the reason), and when x is one number everywhere or not finite.
     """
+    return compare_copies(mine, reference, x)[0]
+
+
+def compare_copies(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...]
+                   ) -> tuple[Comparison, nn.Module, nn.Module]:
+    """Like `compare`, with the two copies; where they are equal, they have the same weights, in eval mode."""
     mine, reference = check_model(mine, YOURS), check_model(reference, REFERENCE)
     inputs = check_inputs(x)
     for item in inputs:
         _check_content(item)
     on_mps = any(device_of(model).type == "mps" for model in (mine, reference))  # it has no float64
-    result = None
+    done = None
     with nothing_left_behind():
         if not on_mps:
             with suppress(ValueError):  # a forward that makes float32 tensors of its own may fail
-                result = _compare(mine, reference, inputs, torch.float64)
-        result = result or _compare(mine, reference, inputs, torch.float32)
+                done = _copies_compared(mine, reference, inputs, torch.float64)
+        result, ours, theirs = done or _copies_compared(mine, reference, inputs, torch.float32)
     for who, model in ((YOURS, mine), (REFERENCE, reference)):
         if hooked := own_functions_among_hooks(model):
             where = hooked[0][0] or type(model).__name__
             result.notes.append(f"{who} has forward hooks, which did not run: on `{where}`")
-    return result
+    return result, ours, theirs
 
 
 def _check_content(x: Tensor) -> None:
@@ -109,8 +116,15 @@ def _check_content(x: Tensor) -> None:
                          f"pass random numbers: torch.randn{tuple(x.shape)}")
 
 
-def _compare(mine: nn.Module, reference: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Comparison:
+def _copies_compared(mine: nn.Module, reference: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype
+                     ) -> tuple[Comparison, nn.Module, nn.Module]:
     ours, theirs = eval_copy(mine, YOURS, dtype), eval_copy(reference, REFERENCE, dtype)
+    with default_dtype(dtype):
+        return _compare(ours, theirs, inputs, dtype), ours, theirs
+
+
+def _compare(ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Comparison:
+    """The comparison of two copies, whose weights it sets."""
     randomiser = Randomiser(theirs, seed=0)
     run(theirs, inputs, REFERENCE, before=randomiser.before, after=randomiser.after, setting_buffers=True)
     recorder = Recorder()
@@ -138,7 +152,10 @@ def _compare(mine: nn.Module, reference: nn.Module, inputs: tuple[Tensor, ...], 
     if any(a is None or b is None or not fit(a, b) for a, b in tried[0]):
         other = _regrouped(ours, ours_first, theirs, theirs_run, inputs, dtype)
         if other is not None:
-            return other
+            best = other
+    rounded = any(torch.float32 in side.graph.dtypes for side in (ours_first, theirs_run))
+    if rounded and dtype is torch.float64 and not best.equal and best.max_error < TOLERANCES[torch.float32]:
+        raise ValueError("one of the networks rounds to float32 inside, so float64 shows no more than that does")
     return best
 
 

@@ -106,6 +106,7 @@ class Graph(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.nodes: list[Node] = []
+        self.dtypes: set[torch.dtype] = set()  # of everything made
         self._values = WeakIdKeyDictionary()
         self._sharers: dict[int, list[weakref.ref]] = {}  # memory -> tensors that lie in it
         self._listening = True
@@ -146,6 +147,7 @@ class Graph(TorchDispatchMode):
         self.nodes.append(node)
         with self.paused():
             made = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
+            self.dtypes.update(t.dtype for t in made)
             node.outputs = [Value(tuple(t.shape), node, k) for k, t in enumerate(made)]
             for tensor, value in zip(made, node.outputs, strict=True):
                 self._file(tensor, value)

@@ -194,6 +194,17 @@ def eval_copy(model: nn.Module, who: str, dtype: torch.dtype) -> nn.Module:
 
 
 @contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What a forward makes with torch.zeros or torch.empty, to write into, is as exact as what it writes."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
 def _as_before(model: nn.Module, buffers_too: bool) -> Iterator[None]:
     """What a forward keeps in plain attributes or buffers, such as a cache for eval mode, is gone afterwards."""
     def shallow(value):

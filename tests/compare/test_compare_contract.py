@@ -50,6 +50,41 @@ def test_a_forward_that_insists_on_float32_is_compared_in_float32():
     assert any("compared in float32" in note for note in result.notes)
 
 
+class Written(nn.Module):
+    """Two branches, joined by `join`."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.left, self.right, self.join = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), join
+
+    def forward(self, x):
+        return self.join(self.left(x), self.right(x))
+
+
+def slices(a, b):
+    made = torch.empty(a.shape[0], 8, *a.shape[2:])
+    made[:, :4], made[:, 4:] = a, b
+    return made
+
+
+def in_float32(a, b):
+    return torch.cat([a.float(), b.float()], dim=1).to(a.dtype)
+
+
+def scaled_in_float32(a, b):
+    return torch.cat([a.float(), 1.01 * b.float()], dim=1).to(a.dtype)
+
+
+def test_what_a_forward_makes_itself_is_as_exact_as_the_rest():
+    reference = Written(lambda a, b: torch.cat([a, b], dim=1))
+    result = compare(Written(slices), reference, images(2, 3, 5, 7))
+    assert result.equal and result.tolerance == 1e-9
+    result = compare(Written(in_float32), reference, images(2, 3, 5, 7))
+    assert result.equal and result.tolerance == 1e-4
+    assert not compare(Written(scaled_in_float32), reference, images(2, 3, 5, 7)).equal
+    assert torch.get_default_dtype() is torch.float32
+
+
 def test_several_inputs_and_outputs():
     class Two(nn.Module):
         def __init__(self, swap=False):
