@@ -2,6 +2,7 @@
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lwcourse.authoring import badge, setup_cell
+from lwcourse.authoring.sheets import HIDDEN
 
 ADDRESS = "https://github.com/OWNER/lwcourse"
 PYPROJECT = f'[project]\nname = "lwcourse"\n\n[project.urls]\nRepository = "{ADDRESS}"\n'
@@ -43,8 +44,7 @@ def sheet(exercise="00.1", title="MACs of a convolution", level="easy, 5 minutes
     """A sheet with one exercise; its setup cell is the real one."""
     first, _, rest = RIGHT_00_1.partition("\n")
     solution = f"{first}\n    ### BEGIN SOLUTION\n{rest}\n    ### END SOLUTION"
-    test = (f'lw.check("{exercise}", {answer})\n'
-            "### BEGIN HIDDEN TESTS\nassert conv_macs(1, 1, 1, 1, 1) == 1\n### END HIDDEN TESTS")
+    test = HIDDEN.format(points=2) + f'lw.check("{exercise}", {answer})'
     return notebook(
         markdown("# Exercises\n" + badge(ADDRESS, "exercises/00_sheet.ipynb")),
         code(setup_cell(ADDRESS), "setup"),

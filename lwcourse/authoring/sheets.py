@@ -11,6 +11,12 @@ from lwcourse.checks import exercises
 
 LEAST = 3
 HINTS = 3
+HIDDEN = """### BEGIN HIDDEN TESTS
+import importlib
+import lwcourse.checks.grading
+lw.check = importlib.reload(lwcourse.checks.grading).fresh_check(points={points})
+### END HIDDEN TESTS
+"""
 HEADING = re.compile(r"^## Exercise (\d\d\.\d+): (.+?)\s*$", re.MULTILINE)
 
 
@@ -86,6 +92,8 @@ def answered_then_checked(page: Page) -> Iterator[str]:
             yield f'exercise {one.id} does not end with lw.check("{one.id}", ...)'
         elif not (marks[-1].get("grade") and marks[-1].get("locked") and marks[-1].get("points", 0) > 0):
             yield f"exercise {one.id}: its check cell must be an nbgrader test (grade, locked, points above 0)"
+        elif not one.code[-1].source.startswith(HIDDEN.format(points=marks[-1]["points"])):
+            yield f"exercise {one.id}: its check cell must begin with the hidden test of lwcourse/checks/grading.py"
 
 
 def nbgrader_accepts(page: Page) -> Iterator[str]:

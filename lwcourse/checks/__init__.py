@@ -25,16 +25,25 @@ from lwcourse.checks.quiet import stderr_to_stdout
 DIFFICULTIES = ("easy", "medium", "hard")
 
 
+@dataclass(frozen=True)
+class Score:
+    """What a check returns for an answer that is right in part, or has a score: words, and its share of the points."""
+    words: str
+    share: float = 1.0
+
+
 class CheckFailed(AssertionError):
     """An answer was refused: `reason` says why, `hint` what to try, `exercise` which one it was.
+
+    `share` is what its right parts are worth, from 0 to 1, where an exercise has parts.
 
     In a notebook only these words are shown, not the way through the checking code. The error that the
     learner's own code raised, if any, is the `__cause__`.
     """
 
-    def __init__(self, reason: str, hint: str = "", exercise: str = ""):
-        super().__init__(reason, hint, exercise)
-        self.reason, self.hint, self.exercise = reason, hint, exercise
+    def __init__(self, reason: str, hint: str = "", exercise: str = "", share: float = 0.0):
+        super().__init__(reason, hint, exercise, share)
+        self.reason, self.hint, self.exercise, self.share = reason, hint, exercise, share
 
     def __str__(self) -> str:
         verdict = f"{self.exercise} not yet: {self.reason}" if self.exercise else self.reason
@@ -44,14 +53,15 @@ class CheckFailed(AssertionError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def fail(reason: str, hint: str = "") -> NoReturn:
-    """Refuse the answer: `reason` names the mistake, `hint` the next thing to try. For use in a check."""
-    raise CheckFailed(reason, hint)
+def fail(reason: str, hint: str = "", share: float = 0.0) -> NoReturn:
+    """Refuse the answer: `reason` names the mistake, `hint` the next thing to try, `share` what its right parts are
+    worth, from 0 to 1. For use in a check."""
+    raise CheckFailed(reason, hint, share=share)
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: `check(answer)` returns None or a sentence (a score), or refuses with `fail`.
+    """One exercise: `check(answer)` returns None, a sentence or a `Score`, or refuses with `fail`.
 
     `expects` is a type, a tuple of types, or a predicate whose docstring names what it accepts.
     """
@@ -60,7 +70,7 @@ class Exercise:
     minutes: int
     difficulty: str
     expects: Any
-    check: Callable[[Any], str | None]
+    check: Callable[[Any], "str | Score | None"]
 
     @property
     def chapter(self) -> str:
@@ -83,7 +93,7 @@ def exercise(exercise_id: str, *, title: str, minutes: int, difficulty: str, exp
     if minutes < 1:
         raise ValueError(f"minutes of {exercise_id} must be at least 1, got {minutes}")
 
-    def decorate(function: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    def decorate(function: Callable[[Any], str | Score | None]) -> Callable[[Any], str | Score | None]:
         taken = _exercises.get(exercise_id)
         if taken and (taken.check.__module__, taken.check.__name__) != (function.__module__, function.__name__):
             raise ValueError(f"exercise {exercise_id} is {taken.check.__module__}.{taken.check.__name__} already")
@@ -127,21 +137,34 @@ def _meant(exercise_id: str, known: list[str]) -> list[str]:
 def check(exercise_id: str, answer: Any) -> None:
     """Print that the answer to an exercise is right, or raise CheckFailed with the reason and a hint.
 
-    torch's random state and the learner's models are left as they were, and nothing is written to stderr.
+    torch's random state and the learner's models are left as they were, and nothing is written to stderr. What the
+    answer builds is built on the CPU, and runs on one thread.
     Raises ValueError for an unknown id.
     """
+    judge(exercise_id, answer)
+
+
+def judge(exercise_id: str, answer: Any) -> float:
+    """`check`, and the share of the points that a right answer has earned: 1, or less where a score has bands."""
     asked = find(exercise_id)
+    threads = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), stderr_to_stdout():
+        torch.set_num_threads(1)
+        with (torch.random.fork_rng(devices=range(torch.cuda.device_count())), stderr_to_stdout(), torch.device("cpu"),
+              torch.inference_mode(False), torch.enable_grad()):
             torch.manual_seed(0)
-            note = _run(asked, answer)
+            verdict = _run(asked, answer)
     except CheckFailed as refused:
         refused.exercise = exercise_id
         raise
-    print(f"{exercise_id} correct: {asked.title}." + (f" {note}" if note else ""))  # noqa: T201
+    finally:
+        torch.set_num_threads(threads)
+    score = verdict if isinstance(verdict, Score) else Score(verdict or "")
+    print(f"{exercise_id} correct: {asked.title}." + (f" {score.words}" if score.words else ""))  # noqa: T201
+    return score.share
 
 
-def _run(asked: Exercise, answer: Any) -> str | None:
+def _run(asked: Exercise, answer: Any) -> str | Score | None:
     """Run a check, turning what the learner's code raises into CheckFailed with its place in that code."""
     try:
         if _is_stub(answer):

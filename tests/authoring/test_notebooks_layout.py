@@ -296,6 +296,7 @@ def code_after_check(nb):
     (code_after_check, 'does not end with lw.check("00.1", ...)'),
     (replace_source('lw.check("00.1"', 'lw.check("00.3"'), 'does not end with lw.check("00.1", ...)'),
     (unlock, "must be an nbgrader test"),
+    (replace_source("fresh_check(points=2)", "fresh_check(points=20)"), "must begin with the hidden test"),
     (no_grade_id, "nbgrader refuses its metadata"),
     (same_grade_id, "ex00-1-answer is used 2 times"),
     (replace_source("exercises/00_sheet", "solutions/00_sheet"), "no badge that opens exercises/00_sheet.ipynb"),

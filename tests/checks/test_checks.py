@@ -34,6 +34,7 @@ def right_macs(in_channels, out_channels, kernel, height, width, groups=1):
 @pytest.fixture
 def register(monkeypatch):
     """`register(function, expects=...)` files a function as exercise 00.9 for the length of a test."""
+    checks.exercises()  # chapters that are loaded later would file theirs in the copy
     monkeypatch.setattr(checks, "_exercises", dict(checks._exercises))
 
     def file(function, **options):
@@ -422,15 +423,15 @@ def test_compare_functions_names_the_mistake_or_the_first_wrong_value():
 
 
 def test_compare_functions_keeps_its_cases_from_a_function_that_overwrites():
-    with pytest.raises(CheckFailed, match="instead of"):
+    with pytest.raises(CheckFailed, match="overwrites its input"):
         compare_functions(lambda x, groups: x.zero_(), shuffled, SHUFFLES)
     assert SHUFFLES[0][0].sum() == sum(range(24))
 
 
 @pytest.mark.parametrize("mine, words", [
     ({"a": 10, "b": 40}, "you doubled it"),
-    ({"a": 5, "b": 40}, "b: 40 is too large, 2 times"),
-    ({"a": 2.5, "b": 20}, "a: 2.5 is too small, 2 times"),
+    ({"a": 5, "b": 40}, "b: 40 is too large, about 2 times"),
+    ({"a": 2.5, "b": 20}, "a: 2.5 is too small, about 2 times"),
     ({"a": 5, "b": 20.01}, "b: 20.01 is too large, by less than"),
     ({"a": 5, "b": None}, "b: got None, not a number; is the return missing"),
     ({"a": 5, "b": -20}, "b: -20 is too small"),

@@ -1,0 +1,161 @@
+"""Networks that a check trains: what they may be, what they cost, and a score that cannot be bought.
+
+What is trained is never the learner's object, but a copy whose weights are drawn anew from the check's own seed: a
+network that was trained before, or that remembers images, gains nothing.
+"""
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from lwcourse.checks import Score, fail
+from lwcourse.checks.helpers.answers import shown
+from lwcourse.checks.helpers.blocks import NORMS
+from lwcourse.checks.helpers.slips import (
+    refuse_hidden_layers,
+    refuse_layers_made,
+    refuse_mixed_batch,
+    refuse_probabilities,
+)
+from lwcourse.checks.helpers.watch import watch
+from lwcourse.data import Data
+from lwcourse.profile import profile
+from lwcourse.train import TrainingDiverged, fit_seeds
+
+PRODUCTS = ("mul", "mul_", "addcmul", "addcmul_", "div", "div_")
+
+
+def build_network(answer: Callable[[], nn.Module], what: str = "network") -> nn.Module:
+    """What `answer()` builds, twice; refused unless both are new modules that share nothing."""
+    torch.manual_seed(0)
+    network, other = answer(), answer()
+    if not isinstance(network, nn.Module):
+        fail(f"your function returns {shown(network)}, not a {what}"
+             + ("; is the return missing?" if network is None else ""))
+    refuse_shared(network, other, what)
+    refuse_hidden_layers(network)
+    return network
+
+
+def refuse_shared(one: nn.Module, other: nn.Module, what: str = "network") -> None:
+    """Refuse two results of one builder that are the same object, or have weights in the same memory."""
+    places = {tensor.data_ptr() for tensor in _tensors(one) if tensor.numel()}
+    if one is other or any(tensor.data_ptr() in places for tensor in _tensors(other) if tensor.numel()):
+        fail(f"your function returns the same {what}, or the same weights, each time it is called: it was built "
+             f"outside. Every call must build a new {what}", "put everything that builds layers inside the function")
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def ten_class_network(answer: Callable[[], nn.Module], size: tuple[int, int, int]) -> nn.Module:
+    """What `answer()` builds, refused unless it is a network that gives images of `size` ten logits each."""
+    network = build_network(answer).eval()
+    images = torch.randn(2, *size)
+    with torch.no_grad(), watch() as seen:  # by itself first: an error is told with its line
+        logits = network(images.clone())
+    refuse_layers_made(seen)
+    if not isinstance(logits, Tensor) or logits.shape != (2, 10):
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        fail(f"two images of {' x '.join(map(str, size))} must give logits of shape (2, 10), got {got}")
+    refuse_probabilities(logits)
+    refuse_mixed_batch(network, images)
+    return network
+
+
+def counted_macs(network: nn.Module, size: Sequence[int]) -> int:
+    """MACs of the layers, and of products with weights that are written out: `x * self.weight`, shifted and added."""
+    return profile(network, tuple(size)).macs + _products(network, size)
+
+
+class _Products(TorchDispatchMode):
+    """Counts elements of products in which one factor comes from parameters or buffers alone."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.weights = WeakIdKeyDictionary({tensor: True for tensor in _tensors(network)})
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        operands = [a for a in args if isinstance(a, Tensor)]
+        fixed = [a in self.weights for a in operands]
+        if operands and all(fixed) and isinstance(result, Tensor | list | tuple):
+            for made in [result] if isinstance(result, Tensor) else result:
+                self.weights[made] = True
+        elif any(fixed) and func._schema.name.split("::")[-1] in PRODUCTS:
+            self.count += result.numel()
+        return result
+
+
+def _products(network: nn.Module, size: Sequence[int]) -> int:
+    with torch.no_grad(), _Products(network) as seen:
+        network(torch.zeros(1, *size))
+    return seen.count
+
+
+def counted_parameters(network: nn.Module) -> int:
+    """Parameters, and numbers in buffers that are no running statistics: weights by another name."""
+    buffers = [buffer for module in network.modules() if not isinstance(module, NORMS)
+               for buffer in module.buffers(recurse=False) if buffer.is_floating_point()]
+    return sum(tensor.numel() for tensor in [*network.parameters(), *buffers])
+
+
+def refuse_over_budget(bills: Sequence[tuple[int, int, str]], hint: str) -> None:
+    """Refuse when one of `bills`, (spent, budget, of what), is over its budget; all that are over are named."""
+    if over := [f"{spent:,} {what}, of {budget:,} allowed" for spent, budget, what in bills if spent > budget]:
+        fail(f"over budget: {'; '.join(over)}", hint)
+
+
+def drawn_anew(network: nn.Module) -> nn.Module:
+    """A copy with weights of the current random state, whatever was learned before.
+
+    Layers draw as they do when they are built. A parameter of a module's own is mixed: its values stay, in random
+    order, so that ones and zeros remain and a learned pattern does not.
+    """
+    fresh = copy.deepcopy(network)
+    drawn: set[nn.Parameter] = set()
+    for module in fresh.modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset) and type(module).__module__.startswith("torch.nn"):
+            reset()
+            drawn.update(module.parameters(recurse=False))
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            if parameter not in drawn:
+                flat = parameter.flatten()
+                parameter.copy_(flat[torch.randperm(flat.numel())].view_as(parameter))
+    return fresh
+
+
+def trained_accuracy(build: Callable[[], nn.Module], data: Data, recipe: Mapping[str, Any], hint: str = "",
+                     seed: int = 0) -> float:
+    """Test accuracy of a network trained by `lw.fit` with `recipe`, its weights drawn by `seed`; refused when the
+    training diverges. On the CPU and on one thread, so that a score depends little on the machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        history, = fit_seeds(lambda: drawn_anew(build()), data, seeds=(seed,), device="cpu", progress=False, **recipe)
+    except TrainingDiverged as error:
+        fail(f"training failed: {error}", hint)
+    finally:
+        torch.set_num_threads(threads)
+    return history.final.test_accuracy
+
+
+def banded(score: float, least: float, good: float, words: str, reason: str, hint: str = "") -> Score:
+    """A score in bands: refused below `least` with `reason`; three quarters of the points from there, all from `good`.
+
+    `words` is what was reached and spent.
+    """
+    if score < least:
+        fail(f"{reason}: {score:.1%}, {least:.0%} are needed", hint)
+    if score < good:
+        return Score(f"Score {score:.1%}{words}. All points from {good:.0%}; this is three quarters of them.", 0.75)
+    return Score(f"Score {score:.1%}{words}.")

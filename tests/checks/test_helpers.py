@@ -1,0 +1,364 @@
+"""lwcourse.checks.helpers: what all checks share refuses in its own words, and lets right answers of any style pass."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lwcourse as lw
+from lwcourse.checks import CheckFailed
+from lwcourse.checks.helpers import (
+    banded,
+    build_network,
+    compare_blocks,
+    compare_functions,
+    compare_numbers,
+    counted_macs,
+    counted_parameters,
+    drawn_anew,
+    plain,
+    refuse_missing_keys,
+    refuse_other_order,
+    shown,
+    ten_class_network,
+    usual_mistakes,
+    watch,
+)
+from lwcourse.layers import ChannelShuffle, ConvBNAct, SqueezeExcitation
+from lwcourse.train import evaluate
+
+CASES = [((8,), (2, 8, 5, 7))]
+
+
+class Block(nn.Module):
+    """1x1, BatchNorm, ReLU, and a gate."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        self.gate = nn.Conv2d(channels, channels, 1)
+
+    def body(self, x):
+        return F.relu(self.norm(self.conv(x)))
+
+    def weigh(self, y):
+        return y * self.gate(y.mean((2, 3), keepdim=True)).sigmoid()
+
+    def forward(self, x):
+        return self.weigh(self.body(x))
+
+
+class ByLinear(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.gate = nn.Linear(channels, channels)
+
+    def weigh(self, y):
+        return torch.einsum("nchw,nc->nchw", y, torch.sigmoid(self.gate(y.mean((-1, -2)))))
+
+
+class IntoEmpty(Block):
+    def forward(self, x):
+        y = torch.empty(x.shape)
+        y[:, :3], y[:, 3:] = (made := super().forward(x))[:, :3], made[:, 3:]
+        return y
+
+
+class NoDropout(Block):
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.0, self.training)
+
+
+class Dropout(Block):
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.5, self.training)
+
+
+class Switch(Block):
+    def forward(self, x):
+        y = super().forward(x)
+        return F.relu6(2 * y) if self.training else y
+
+
+class Detached(Block):
+    def weigh(self, y):
+        return y * self.gate(y.mean((2, 3), keepdim=True)).sigmoid().detach()
+
+
+class InputDetached(Block):
+    def weigh(self, y):
+        return y * self.gate(y.detach().mean((2, 3), keepdim=True)).sigmoid()
+
+
+class Momentum(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.norm = nn.BatchNorm2d(channels, momentum=0.9)
+
+
+class Frozen(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.conv.requires_grad_(False)
+
+
+class InHalves(Block):
+    """Each half of the rows is normalised by itself."""
+
+    def body(self, x):
+        return torch.cat([F.relu(self.norm(self.conv(part))) for part in x.split(3, dim=2)], dim=2)
+
+
+class InAList(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.gates = [self.gate]
+        del self.gate
+
+    def weigh(self, y):
+        return y * self.gates[0](y.mean((2, 3), keepdim=True)).sigmoid()
+
+
+class InADict(InAList):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.gates = {0: self.gates[0]}
+
+
+class MadeInForward(Block):
+    def weigh(self, y):
+        return y * nn.Conv2d(8, 8, 1)(y.mean((2, 3), keepdim=True)).sigmoid()
+
+
+class Joined(Block):
+    def forward(self, x):
+        y = super().forward(x)
+        return torch.cat([y[:, :4], y[:, 4:]])
+
+
+class OverwritesInput(Block):
+    def forward(self, x):
+        y = super().forward(x)
+        x.zero_()
+        return y
+
+
+class Unused(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.more = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout])
+def test_right_blocks_of_any_style_pass(mine):
+    compare_blocks(mine, Block, CASES)
+
+
+@pytest.mark.parametrize("mine, words", [
+    (Dropout, "training mode: two runs on the same input differ. There is dropout"),
+    (Switch, "training mode: its forward does something else"),
+    (Detached, "training mode: no gradient reaches `gate.weight` and 1 more"),
+    (InputDetached, "the gradient of the input does not"),
+    (Frozen, "no gradient reaches `conv.weight`"),
+    (Momentum, "training mode: BatchNorm momentum: 0.9 in your `norm`, 0.1 in the reference"),
+    (InHalves, "`norm` is called 2 times, and in training each call normalises its own part alone"),
+    (InAList, "`self.gates` is a plain Python list with 1 layers in it"),
+    (InADict, "`self.gates` is a plain Python dict"),
+    (MadeInForward, r"layers are made in forward \(Conv2d\)"),
+    (Joined, r"torch.cat joins along dimension 0 \(the batch"),
+    (OverwritesInput, "overwrites its input"),
+    (Unused, "there are 158 parameters, not 152"),
+])
+def test_wrong_block_is_refused_with_its_reason(mine, words):
+    with pytest.raises(CheckFailed, match=words):
+        compare_blocks(mine, Block, CASES)
+
+
+def test_training_leaves_the_learners_module_and_torch_as_they_were():
+    mine = Block(8)
+    before = {name: tensor.clone() for name, tensor in mine.state_dict().items()}
+    compare_blocks(lambda channels: mine, Block, CASES)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in mine.state_dict().items())
+    assert mine.training and all(parameter.grad is None for parameter in mine.parameters())
+    assert torch.get_default_dtype() is torch.float32
+
+
+def test_parts_of_the_course_that_the_sheet_forbids():
+    class Inherits(SqueezeExcitation):
+        pass
+
+    def compare(mine):
+        compare_blocks(mine, SqueezeExcitation, [((8, 4), (2, 8, 5, 7))], ready_made=["SqueezeExcitation"])
+
+    for mine in (SqueezeExcitation, Inherits, lambda *sizes: nn.Sequential(SqueezeExcitation(*sizes))):
+        with pytest.raises(CheckFailed, match="that uses the course's `SqueezeExcitation`"):
+            compare(mine)
+
+
+def test_watch_sees_modules_functions_and_operators_and_leaves_no_trace():
+    construct = nn.Module.__init__
+    with watch() as seen:
+        y = ChannelShuffle(2)(torch.zeros(1, 4, 2, 2))
+        torch.cat([y, y], dim=-1)
+    assert [type(module) for module in seen.made] == [ChannelShuffle] and seen.layers_made == []
+    assert any(name.startswith("ChannelShuffle.") for name in seen.course)
+    assert seen.joined == [3] and "cat" in seen.functions and "cat" in seen.operators
+    assert nn.Module.__init__ is construct
+    with pytest.raises(ZeroDivisionError), watch():
+        raise ZeroDivisionError
+    assert nn.Module.__init__ is construct
+
+
+def test_functions_must_pass_gradients_where_asked():
+    x = torch.randn(2, 4, 3)
+    compare_functions(lambda x: x.tanh(), torch.tanh, [(x,)], gradients=True)
+    compare_functions(lambda x: x.detach().tanh(), torch.tanh, [(x,)])
+    with pytest.raises(CheckFailed, match="no gradient"):
+        compare_functions(lambda x: x.detach().tanh(), torch.tanh, [(x,)], gradients=True)
+
+
+@pytest.mark.parametrize("two", [2, 2.0, torch.tensor(2), torch.tensor([2.0]), np.float32(2), np.array(2)])
+def test_numbers_of_any_library_count(two):
+    assert plain(two) == 2
+    compare_numbers({"a": two, "more": 7}, {"a": 2})
+
+
+RIGHT = {"a": 1_000_000, "b": 3_000_000}
+
+
+@pytest.mark.parametrize("mine, words", [
+    ({"a": 2e6, "b": 6e6}, "multiply and an add as two"), ({"a": 1.0, "b": 3.0}, "millions of MACs"),
+    ({"a": 1, "b": 3.02}, "millions"), ({"a": 0.25, "b": 0.75}, "shares of the whole"),
+    ({"a": 3e6, "b": 1e6}, "a and b are exchanged"),
+    ({"a": nn.Linear(2, 2), "b": 3e6}, "a: got a network of type Linear, not a number"),
+    ({"a": lw.profile(nn.Linear(2, 2), (2,)), "b": 3e6}, "a: this is a whole profile, not a number: read .macs"),
+    ({"a": np.zeros((3, 3)), "b": 3e6}, r"a: got an array of shape \(3, 3\), not a number"),
+])
+def test_usual_mistakes_with_numbers(mine, words):
+    with pytest.raises(CheckFailed, match=words) as refused:
+        compare_numbers(mine, RIGHT, usual_mistakes(RIGHT))
+    assert "\n" not in refused.value.reason and len(refused.value.reason) < 200
+
+
+def test_missing_keys_are_named_and_others_do_no_harm():
+    refuse_missing_keys({1: 2, 2: 3, "more": 4}, (1, 2))
+    with pytest.raises(CheckFailed, match="there is no 2, only 1"):
+        refuse_missing_keys({1: 2}, (1, 2))
+
+
+def test_values_are_shown_on_a_line():
+    for value in (nn.Sequential(*[nn.Linear(2, 2)] * 50), list(range(1000)), torch.zeros(9, 9), "x" * 500, shown):
+        assert len(shown(value)) <= 80 and "\n" not in shown(value)
+
+
+def test_arguments_in_another_order():
+    refuse_other_order(lambda a, b, c=1: None, ("a", "b"))
+    refuse_other_order(lambda x, y: None, ("a", "b"))
+    with pytest.raises(CheckFailed, match=r"calls it with \(a, b\), in this order, and yours takes \(b, a\)"):
+        refuse_other_order(lambda b, a: None, ("a", "b"))
+
+
+# Networks that are trained
+
+def small():
+    return nn.Sequential(ConvBNAct(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+
+NETWORK = small()
+
+
+class AcrossImages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.attention, self.head = ConvBNAct(3, 8, 3, 2), nn.MultiheadAttention(8, 2), nn.Linear(8, 10)
+
+    def forward(self, x):
+        tokens = self.body(x).flatten(2).transpose(1, 2)
+        return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
+@pytest.mark.parametrize("build, words", [
+    (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
+    (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
+    (lambda: small()[:-1], r"must give logits of shape \(2, 10\), got shape \(2, 4\)"),
+    (AcrossImages, "batch_first=True takes the first axis for the tokens"),
+])
+def test_network_that_cannot_be_scored(build, words):
+    with pytest.raises(CheckFailed, match=words):
+        ten_class_network(build, (3, 16, 16))
+
+
+def test_class_and_function_build_a_network():
+    class Small(nn.Sequential):
+        def __init__(self):
+            super().__init__(*small())
+
+    assert isinstance(build_network(Small), Small)
+    ten_class_network(small, (3, 16, 16))
+
+
+def test_weights_written_out_cost_as_much():
+    class Shifts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 4))
+            self.register_buffer("more", torch.randn(5))
+
+        def forward(self, x):
+            return sum(one.view(-1, 1, 1) * x for one in self.weight.unbind(1))
+
+    assert counted_macs(Shifts(), (3, 8, 8)) == 4 * 3 * 8 * 8
+    assert counted_parameters(Shifts()) == 17
+    assert counted_macs(small(), (3, 8, 8)) == lw.profile(small(), (3, 8, 8)).macs
+    assert counted_parameters(small()) == lw.profile(small(), (3, 8, 8)).params
+
+
+def test_what_was_learned_is_lost_in_a_network_drawn_anew():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.one, self.fc = nn.Parameter(torch.randn(1, 192)), nn.Parameter(torch.ones(10)), \
+                nn.Linear(192, 10)
+
+        def forward(self, x):
+            return self.one * self.fc(x.flatten(1) + self.table)
+
+    data = lw.load_data("digits", image_size=8)
+    network = Own()
+    lw.fit(network, data, epochs=3, lr=0.05, batch_size=64, device="cpu", progress=False)
+    assert evaluate(network, data, device="cpu").accuracy > 0.8
+    fresh = drawn_anew(network)
+    assert evaluate(fresh, data, device="cpu").accuracy < 0.35
+    assert fresh.table.sort().values.equal(network.table.sort().values) and not fresh.table.equal(network.table)
+    assert evaluate(network, data, device="cpu").accuracy > 0.8
+
+
+def test_score_in_bands():
+    assert banded(0.7, 0.5, 0.6, "", "too little").share == 1
+    assert banded(0.55, 0.5, 0.6, "", "too little").share == 0.75
+    with pytest.raises(CheckFailed, match="too little: 45.0%, 50% are needed"):
+        banded(0.45, 0.5, 0.6, "", "too little")
+
+
+# Points
+
+TAMPERED = """
+import lwcourse as lw
+lw.check = print
+lw.checks.fail = lambda *words, **more: None
+lw.checks.judge = lambda *answer: 1
+import importlib
+import lwcourse.checks.grading
+lw.check = importlib.reload(lwcourse.checks.grading).fresh_check(points=3)
+print(lw.check("00.1", lambda i, o, k, h, w, groups=1: i // groups * o * k * k * h * w))
+lw.check("00.1", lambda i, o, k, h, w, groups=1: 1)
+"""
+
+
+def test_points_are_given_by_a_check_that_the_submission_has_not_touched():
+    ran = subprocess.run([sys.executable, "-c", TAMPERED], capture_output=True, text=True, check=False)
+    assert ran.stdout.startswith("00.1 correct: ") and ran.stdout.endswith("\n3.0\n")
+    assert ran.returncode == 1 and "CheckFailed: 00.1 not yet" in ran.stderr
