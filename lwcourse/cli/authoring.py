@@ -19,6 +19,15 @@ def exercises(args: argparse.Namespace) -> int:
     return 1 if args.check and changed else 0
 
 
+def submissions(args: argparse.Namespace) -> int:
+    from lwcourse.authoring.submissions import mend_submissions
+    mended = mend_submissions(args.folder, args.assignment)
+    print(f"{len(mended)} submissions needed mending")
+    for path, wrong in mended.items():
+        print(f"  {path}: {'; '.join(wrong)}")
+    return 0
+
+
 def notebooks(args: argparse.Namespace) -> int:
     from lwcourse.authoring import find_root, run_notebooks
     folder = find_root() / "notebooks"
@@ -57,6 +66,9 @@ def add_commands(command: Commands) -> None:
     command("figures", figures, "draw figures/*.svg anew (in a checkout)")
     sub = command("exercises", exercises, "make exercises/ from solutions/ (in a checkout)")
     sub.add_argument("--check", action="store_true", help="write nothing; fail when one is out of date")
+    sub = command("submissions", submissions, "mend copied and deleted cells before nbgrader autograde")
+    sub.add_argument("assignment")
+    sub.add_argument("folder", nargs="?", default=".", help="nbgrader's course folder (default: this one)")
     sub = command("notebooks", notebooks, "run chapters and store their outputs (in a checkout)")
     sub.add_argument("chapters", nargs="*", metavar="NN")
     sub.add_argument("--check", action="store_true", help="write nothing; fail when an output differs")
