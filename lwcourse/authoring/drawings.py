@@ -52,6 +52,7 @@ CHAPTERS = (
     Chapter("09", ("CPU networks", "PP-LCNet and others"), 3, 2.5, ("05",)),
     Chapter("10", ("CondenseNet", "groups that are learned"), 3, 0, ("03",)),
     Chapter("11", ("HRNet", "high resolution throughout"), 3, 4, ("07",)),
+    Chapter("14", ("Training", "recipes, weights, transfer"), 1, 3.5, ("02",)),
 )
 WRITTEN = ("00", "01", "02", "03", "04", "05", "06", "07", "08")  # the others are drawn dashed
 

@@ -18,6 +18,7 @@ from lwcourse.layers.learned_group_conv import LearnedGroupConv
 from lwcourse.layers.make_divisible import make_divisible
 from lwcourse.layers.recalibrate import recalibrate
 from lwcourse.layers.released_shuffle_unit import ReleasedShuffleUnit
+from lwcourse.layers.same_conv import SameConv2d
 from lwcourse.layers.select_channels import SelectChannels
 from lwcourse.layers.separable_conv import SeparableConv
 from lwcourse.layers.shift import Shift
@@ -32,8 +33,8 @@ from lwcourse.layers.validate import check_flag, check_images, check_integer, ch
 
 __all__ = ["AdderConv2d", "AuxiliaryPool", "BNPReLU", "Branches", "ChannelShuffle", "ConvBNAct", "ConvBNPReLU",
            "CoordinateAttention", "DilatedPyramid", "EfficientChannelAttention", "GhostModule", "InceptionConv",
-           "LayerNorm2d", "LearnedGroupConv", "ReleasedShuffleUnit", "SelectChannels", "SeparableConv", "Shift",
-           "ShuffleAttention", "SlimShuffleUnit", "SplitAttention", "SqueezeExcitation", "StochasticDepth",
+           "LayerNorm2d", "LearnedGroupConv", "ReleasedShuffleUnit", "SameConv2d", "SelectChannels", "SeparableConv",
+           "Shift", "ShuffleAttention", "SlimShuffleUnit", "SplitAttention", "SqueezeExcitation", "StochasticDepth",
            "TrainingOutput", "TripletAttention", "adaptive_average_pool", "adaptive_kernel_size", "check_flag",
            "check_images", "check_integer", "check_options", "check_rate", "initialise", "initialise_fan_in",
            "make_divisible", "recalibrate", "tower"]

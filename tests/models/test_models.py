@@ -26,9 +26,10 @@ from lwcourse.verify import (
 
 NAMES = lw.list_models()
 # Their blocks are those of a smaller size: only `make heavy` tests in them what does not depend on numbers.
-LARGER = {"convnext_small", "convnext_base", "hrnet_w18_small_v2", "hrnet_w18", "hrnet_w32", "ic_resnet34",
-          "ic_resnet101", "levit_128", "levit_192", "levit_256", "levit_384", "parnet_m", "parnet_l", "parnet_xl",
-          "resnest50", "resnest50_1s4x24d", "resnet34", "resnet101", "resnet34_d", "resnet101_d"}
+LARGER = {"convnext_small", "convnext_base", "efficientnet_lite1", "efficientnet_lite2", "efficientnet_lite3",
+          "efficientnet_lite4", "hrnet_w18_small_v2", "hrnet_w18", "hrnet_w32", "ic_resnet34", "ic_resnet101",
+          "levit_128", "levit_192", "levit_256", "levit_384", "parnet_m", "parnet_l", "parnet_xl", "resnest50",
+          "resnest50_1s4x24d", "resnet34", "resnet101", "resnet34_d", "resnet101_d"}
 EVERY_NAME = [pytest.param(name, marks=pytest.mark.heavy) if name in LARGER else name for name in NAMES]
 EVERY_VARIANT = [pytest.param(name, {}, lw.model_card(name), id=name) for name in NAMES] + [
     pytest.param(name, dict(variant.arguments), variant,
