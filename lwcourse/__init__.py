@@ -20,6 +20,8 @@ _LAZY = {  # name -> module that is imported when the name is first used
     "load_data": "lwcourse.data",
     "fit": "lwcourse.train", "fit_seeds": "lwcourse.train", "evaluate": "lwcourse.train", "History": "lwcourse.train",
     "check": "lwcourse.checks", "CheckFailed": "lwcourse.checks",
+    "list_weights": "lwcourse.weights", "weights_of": "lwcourse.weights", "save": "lwcourse.weights.files",
+    "load": "lwcourse.weights.files",
     "viz": "", "widgets": "", "checks": "",
 }
 

@@ -2,7 +2,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import partial
+from functools import partial, wraps
+from inspect import signature
 from types import MappingProxyType
 
 from torch import nn
@@ -86,6 +87,7 @@ def register(card: ModelCard, *, aliases: Sequence[str] | Mapping[str, Mapping[s
         for label in (name, *presets):
             if label in _factories or label in _aliases:
                 raise ValueError(f"the name {label!r} is registered already, for {_aliases.get(label, label)!r}")
+        factory = _remembering(factory)
         _factories[name] = factory
         _cards[name] = replace(card, name=name, aliases=presets)
         for alias, arguments in presets.items():
@@ -95,6 +97,18 @@ def register(card: ModelCard, *, aliases: Sequence[str] | Mapping[str, Mapping[s
                 _presets[alias].__name__, _presets[alias].__doc__ = alias, factory.__doc__
         return factory
     return decorate
+
+
+def _remembering(factory: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The factory, whose networks know by which name and arguments they were built: `lw.save` writes them down."""
+    parameters = signature(factory)
+
+    @wraps(factory)
+    def build(*args, **kwargs) -> nn.Module:
+        network = factory(*args, **kwargs)
+        network.built_by = (factory.__name__, dict(parameters.bind(*args, **kwargs).arguments))
+        return network
+    return build
 
 
 def aliases() -> Mapping[str, str]:
@@ -147,13 +161,22 @@ def list_models(family: str | None = None) -> list[str]:
     return names
 
 
-def create_model(name: str, num_classes: int | None = None, in_channels: int = 3, **options) -> nn.Module:
-    """Build a network by name or alias, untrained, in training mode.
+def create_model(name: str, num_classes: int | None = None, in_channels: int = 3, *, weights: str | None = None,
+                 **options) -> nn.Module:
+    """Build a network by name or alias, in training mode: untrained, or with trained `weights`.
+
+    `weights` is one of the names that `lw.list_weights(name)` gives, such as "imagenet", "torchvision" or "timm:in1k";
+    `lw.weights_of(model)` then has the preparation of images and the names of classes. Raises ValueError for weights
+    that there are not, ImportError where the package is missing that they come with, ConnectionError where they
+    cannot be fetched.
 
     `num_classes` is by default the factory's: 1000, ImageNet's, or those that a segmentation network was made for.
     `options` are the factory's own keyword arguments, such as `width`, and win over those that an alias
     presets; an unknown one raises TypeError, an unknown name ValueError.
     """
+    if weights is not None:
+        from lwcourse.weights import create_trained  # which needs the registry
+        return create_trained(name, weights, num_classes, in_channels, **options)
     classes = () if num_classes is None else (num_classes,)
     return factory(name)(*classes, in_channels=in_channels, **options)
 

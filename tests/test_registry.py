@@ -134,8 +134,7 @@ def preset(monkeypatch):
     def tiny(num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0, groups: int = 1) -> nn.Module:
         """A convolution."""
         return nn.Conv2d(in_channels, int(num_classes * width), 1, groups=groups)
-    register(lw.model_card("mobilenet_v2"), aliases={"tiny2": {"width": 2.0, "groups": 3}, "tiny1": {}})(tiny)
-    yield tiny
+    yield register(lw.model_card("mobilenet_v2"), aliases={"tiny2": {"width": 2.0, "groups": 3}, "tiny1": {}})(tiny)
     for name in ("tiny", "tiny1", "tiny2"):  # lwcourse remembers names that were used
         vars(lw).pop(name, None)
 

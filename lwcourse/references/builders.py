@@ -24,6 +24,7 @@ def torchvision_model(name: str, **options) -> Callable[[int], nn.Module]:
     def build(num_classes: int) -> nn.Module:
         import torchvision
         return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    build.options = options  # none: the network as it is published
     return build
 
 
@@ -31,6 +32,7 @@ def timm_model(name: str, **options) -> Callable[[int], nn.Module]:
     def build(num_classes: int) -> nn.Module:
         import timm
         return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    build.options = options
     return build
 
 

@@ -1,0 +1,85 @@
+"""A network in a file of safetensors, with all that is needed to build it again: no pickle is read or written."""
+import json
+import os
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lwcourse import registry
+from lwcourse.weights.trained import ATTRIBUTE, TrainedWeights
+
+FORMAT = "lwcourse network 1"
+
+
+def save(model: nn.Module, path: str | os.PathLike) -> Path:
+    """Write a network of the course to `path` (safetensors): its weights, and in the metadata its name and options,
+    what `lw.weights_of` knows of it, and the versions of lwcourse and PyTorch.
+
+    The file appears whole or not at all. Raises ValueError for a network that no factory of the course built,
+    FileNotFoundError where the folder is missing.
+    """
+    from safetensors.torch import save_file
+
+    built = getattr(model, "built_by", None)
+    if built is None:
+        raise ValueError(f"only networks of lw.create_model can be saved so, as only they can be built again; "
+                         f"{type(model).__name__} is none. torch.save(model.state_dict(), path) keeps its weights")
+    name, arguments = built
+    trained = getattr(model, ATTRIBUTE, None)
+    metadata = {"format": FORMAT, "network": json.dumps({"name": name, "arguments": arguments}),
+                "trained": json.dumps(asdict(trained) if trained else None),
+                "versions": json.dumps({"lwcourse": version("lwcourse"), "torch": torch.__version__})}
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()},
+                  aside, metadata)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
+    """The network that `lw.save` wrote to `path`, in eval mode on the CPU; or `model` with its weights.
+
+    Raises FileNotFoundError where there is none, ValueError for a file of another kind, a damaged one, and weights
+    that do not fit `model`, naming the first tensor that differs.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole file of safetensors ({error}); lw.load reads what lw.save "
+                         "wrote") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by lw.save: it does not say which network its weights are for")
+    built, trained = json.loads(metadata["network"]), json.loads(metadata["trained"])
+    if model is None:
+        model = registry.create_model(built["name"], **built["arguments"]).eval()
+    _refuse_other_keys(model.state_dict(), state, f"{path} ({built['name']})")
+    model.load_state_dict(state)
+    if trained:
+        lists = {key: tuple(trained[key]) for key in ("mean", "std", "classes")}
+        setattr(model, ATTRIBUTE, TrainedWeights(**{**trained, **lists}))
+    return model
+
+
+def _refuse_other_keys(own: dict[str, Tensor], state: dict[str, Tensor], where: str) -> None:
+    for key in [*own, *state]:
+        shapes = [tuple(side[key].shape) if key in side else None for side in (own, state)]
+        if shapes[0] != shapes[1]:
+            words = ["is not there" if shape is None else f"has shape {shape}" for shape in shapes]
+            raise ValueError(f"the weights of {where} do not fit: {key} {words[0]} in the network, and {words[1]} in "
+                             "the file")
