@@ -5,6 +5,8 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+import skimage.data
+from PIL import Image
 
 import lwcourse as lw
 from lwcourse import cli as command_line
@@ -117,6 +119,42 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_built(command, wo
         monkeypatch.setattr(lw, name, lambda *_, **__: pytest.fail("something was built"))
     code, out, err = run(capsys, *command.split())
     assert (code, out) == (2, "") and err.startswith("error: ") and words in err and err.count("\n") == 1
+
+
+@pytest.fixture
+def coffee(tmp_path):
+    path = tmp_path / "coffee.png"
+    Image.fromarray(skimage.data.coffee()).save(path)
+    return str(path)
+
+
+def test_predict_names_what_is_on_a_photograph(capsys, coffee, tmp_path):
+    code, out, _ = run(capsys, "predict", "efficientnet_lite0", coffee, coffee, "--top", "2")
+    assert code == 0 and out.count("\n") == 2 and out.startswith(f"{coffee}: espresso 0.9") and out.count(", ") == 2
+    path = lw.save(lw.create_model("efficientnet_lite0", weights="imagenet"), tmp_path / "lite0.safetensors")
+    assert run(capsys, "predict", str(path), coffee, "--top", "2")[1] == out.splitlines()[0] + "\n"
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    ("predict efficientnet_lite0 COFFEE --top 0", "--top must be a whole number of at least 1, got 0"),
+    ("predict efficientnet_lite0 none.jpg", "there is no picture none.jpg"),
+    ("predict efficientnet_lite0 FILE", "cannot be read as an image"),
+    ("predict parnet_s COFFEE", "there are no trained weights for parnet_s"),
+    ("predict mobilenet_v9 COFFEE", "there is no model 'mobilenet_v9'"),
+    ("predict efficientnet_lite0 COFFEE --weights x", "there are no weights 'x' for efficientnet_lite0"),
+    ("predict none.safetensors COFFEE", "there is no file none.safetensors"),
+    ("predict none.safetensors COFFEE --weights timm", "has its own weights"),
+    ("weights mobilenet_v9", "there is no model 'mobilenet_v9'"),
+])
+def test_what_cannot_be_predicted_is_one_line(command, words, capsys, coffee):
+    code, out, err = run(capsys, *command.replace("COFFEE", coffee).replace("FILE", __file__).split())
+    assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+
+
+def test_weights_are_listed(capsys):
+    code, out, _ = run(capsys, "weights", "efficientnet_lite0")
+    assert code == 0 and "imagenet" in out and "Apache-2.0" in out and "75.1" in out
+    assert len(run(capsys, "weights")[1].splitlines()) > 50
 
 
 def test_an_image_beyond_the_memory_is_one_line(capsys):

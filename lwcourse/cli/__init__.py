@@ -6,10 +6,10 @@ from importlib.metadata import requires
 
 from packaging.requirements import Requirement
 
-from lwcourse.cli import authoring, environment, networks, timing
+from lwcourse.cli import authoring, environment, networks, timing, weights
 from lwcourse.running import error_words
 
-GROUPS = (networks, timing, environment, authoring)
+GROUPS = (networks, weights, timing, environment, authoring)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except ModuleNotFoundError as error:
         words = _missing(args, error)
-    except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
+    except (ValueError, TypeError, FileNotFoundError, ImportError, ConnectionError) as error:
         words = str(error) or type(error).__name__
     except Exception as error:  # a traceback helps nobody who types a command
         words = error_words(error)

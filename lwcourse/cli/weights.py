@@ -1,0 +1,66 @@
+"""Commands about trained networks: weights, predict."""
+import argparse
+from pathlib import Path
+
+import lwcourse as lw
+from lwcourse.cli.options import Commands
+from lwcourse.tables import text_table
+
+
+def list_weights(args: argparse.Namespace) -> int:
+    rows = [("network", "weights", "options", "size", "top-1 (%)", "licence", "source")]
+    for name in [args.name] if args.name else lw.list_models():
+        for one in lw.list_weights(name):
+            options = ", ".join(f"{key}={value}" for key, value in one.arguments.items())
+            rows.append((one.network, one.name, options, str(one.size),
+                         "-" if one.top1 is None else f"{one.top1:.1f}", one.licence, one.source))
+    print(text_table(rows, left=len(rows[0])))
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    import torch
+
+    from lwcourse.data.base import open_image
+
+    if args.top < 1:
+        raise ValueError(f"--top must be a whole number of at least 1, got {args.top}")
+    missing = [path for path in args.images if not Path(path).is_file()]
+    if missing:
+        raise FileNotFoundError(f"there is no picture {missing[0]}")
+    network = _network(args.model, args.weights).eval()
+    weights = lw.weights_of(network)
+    if not weights.classes:
+        raise ValueError(f"the weights {weights.name} of {weights.network} have no names of classes")
+    prepare = weights.transform()
+    for path in args.images:
+        with torch.no_grad():
+            shares = network(prepare(open_image(path))[None]).softmax(1)[0]
+        best = shares.topk(min(args.top, len(shares)))
+        print(f"{path}: " + ", ".join(f"{weights.classes[k]} {share:.3f}"
+                                      for share, k in zip(best.values.tolist(), best.indices.tolist(), strict=True)))
+    return 0
+
+
+def _network(model: str, weights: str | None):
+    """A network by its name, with the weights named or the first that there are, or from a file of lw.save."""
+    if Path(model).suffix == ".safetensors":
+        if weights is not None:
+            raise ValueError(f"{model} has its own weights; leave out --weights")
+        return lw.load(model)
+    if weights is None:
+        there = [one for one in lw.list_weights(model) if not one.arguments or one.name == "imagenet"]
+        if not there:
+            raise ValueError(f"there are no trained weights for {model}; train it, and give the file of lw.save")
+        weights = there[0].name
+    return lw.create_model(model, weights=weights)
+
+
+def add_commands(command: Commands) -> None:
+    sub = command("weights", list_weights, "the trained weights that there are for a network, or for all")
+    sub.add_argument("name", nargs="?")
+    sub = command("predict", predict, "say what is on photographs")
+    sub.add_argument("model", help="a network's name, or a file that lw.save wrote")
+    sub.add_argument("images", nargs="+", metavar="IMAGE")
+    sub.add_argument("--weights", help="one of those that `weights NAME` lists (default: the first)")
+    sub.add_argument("--top", type=int, default=5, help="how many classes to name (default 5)")
