@@ -22,6 +22,7 @@ from lwcourse import checks
 sys.path.insert(0, str(Path(__file__).parent))
 from test_exercises import ANSWERS
 
+FOLDER = Path(checks.__file__).parent
 CLAUSES = ("fail", "refuse_", "_refuse", "compare_", "_compare", "explain_", "_explain")
 WORDS = 3  # a key of a dict is a sentence from so many words on
 
@@ -100,13 +101,16 @@ def survives(job: tuple[Path, int, bool]) -> str | None:
     """The clause, where all answers are judged as before without it."""
     path, number, heavy = job
     torch.set_num_threads(1)
-    tree, mutant = mutated(path.read_text(encoding="utf-8"), number)
-    module = sys.modules[f"lwcourse.checks.{path.stem}"]
-    exec(compile(tree, str(path), "exec"), module.__dict__)  # all of the chapter, so the last mutant is gone
-    for exercise, _, build, words in cases(path.stem[2:], heavy, mutant.text):
-        if not as_expected(exercise, build, words):
-            return None
-    return f"{path.name}:{mutant.line}: {' '.join(mutant.text.split())[:160]}"
+    source = path.read_text(encoding="utf-8")
+    tree, mutant = mutated(source, number)
+    module = sys.modules[".".join(path.relative_to(FOLDER.parents[1]).with_suffix("").parts).removesuffix(".__init__")]
+    exec(compile(tree, str(path), "exec"), module.__dict__)
+    chapter = path.relative_to(FOLDER).parts[0].removesuffix(".py").removeprefix("ch")
+    killed = any(not as_expected(exercise, build, words)
+                 for exercise, _, build, words in cases(chapter, heavy, mutant.text))
+    exec(compile(source, str(path), "exec"), module.__dict__)  # this process judges without other clauses next
+    return None if killed else (
+        f"{path.name}:{mutant.line}: {' '.join(mutant.text.split())[:160]}")
 
 
 def main() -> int:
@@ -116,14 +120,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     options = parser.parse_args()
     checks.exercises()
-    folder, left = Path(checks.__file__).parent, 0
+    left = 0
     for chapter in options.chapters:
-        path = folder / f"ch{chapter}.py"
-        count = mutated(path.read_text(encoding="utf-8"), -1)[1].count
-        jobs = [(path, number, options.heavy) for number in range(count)]
+        paths = [*FOLDER.glob(f"ch{chapter}.py"), *sorted(FOLDER.glob(f"ch{chapter}/*.py"))]
+        jobs = [(path, number, options.heavy) for path in paths
+                for number in range(mutated(path.read_text(encoding="utf-8"), -1)[1].count)]
         with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
             survivors = [found for found in pool.map(survives, jobs) if found]
-        print(*survivors, f"chapter {chapter}: {count - len(survivors)} of {count} clauses are needed", sep="\n")
+        needed = len(jobs) - len(survivors)
+        print(*survivors, f"chapter {chapter}: {needed} of {len(jobs)} clauses are needed", sep="\n")
         left += len(survivors)
     return 1 if left else 0
 
