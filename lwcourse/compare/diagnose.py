@@ -12,6 +12,7 @@ from lwcourse.compare.graph import needed
 from lwcourse.compare.inside import IN_A_LAYER, batch_statistics, other_norm, settings
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.matched import Anchor, same_operators
+from lwcourse.compare.operators import UNCHANGED, is_move, unchanged
 from lwcourse.compare.parted import Parted
 from lwcourse.compare.rows import Finding, Row, Walk
 from lwcourse.compare.trace import Layer, Run, has_own_forward
@@ -61,7 +62,8 @@ def before_the_last(walk: Walk, ours: Run, theirs: Run) -> str | None:
     pairs = zip(call.inputs, partners[0].inputs or [], call.entering, partners[0].entering, strict=False)
     for mine, reference, step, other in pairs:
         if layout_error(mine, reference) > walk.tolerance:
-            words = _why(walk, _parting(walk, len(walk.rows) - 1, mine, reference), (step, other))
+            reached = replace(walk, rows=walk.rows[:-1])  # nothing is known of the layer that broke
+            words = _why(reached, _parting(walk, len(walk.rows) - 1, mine, reference), (step, other))
             return f"Before {walk.place(row)}: {words}" if words else None
     return None
 
@@ -125,9 +127,31 @@ def _other_numbers(anchors: list[Anchor], everywhere: bool = False) -> list[Anch
     return found
 
 
+def _opened(steps: tuple[Step, Step], anchors: list[Anchor]) -> list[Anchor]:
+    """Anchors that are concatenations in both networks, and are only moved from there to `steps`, become transparent.
+
+    DenseNet reads a concatenation of concatenations: its parts say more than that the whole is another one.
+    """
+    cats = [a for a in anchors if all(v.node is not None and unchanged(v).node is not None and
+                                      unchanged(v).node.name == "cat" for v in (a.mine, a.reference))]
+    ends = [{a.mine for a in anchors} - {a.mine for a in cats},
+            {a.reference for a in anchors} - {a.reference for a in cats}]
+    seen: set[Step] = set()
+    for step, stops in zip(steps, ends, strict=True):
+        waiting = [step]
+        while waiting:
+            value = waiting.pop()
+            if value not in seen and value not in stops:
+                seen.add(value)
+                if value.node is not None and (is_move(value) or value.node.name in UNCHANGED):
+                    waiting += value.node.operands
+    return [replace(a, opened=True) if a in cats and (a.mine in seen or a.reference in seen) else a for a in anchors]
+
+
 def _behind(steps: tuple[Step, Step], anchors: list[Anchor]) -> list[Anchor]:
     """The anchors from which two values are made; computing with the others would be for nothing."""
-    known = [{a.mine for a in anchors}, {a.reference for a in anchors}]
+    anchors = _opened(steps, anchors)
+    known = [{a.mine for a in anchors if not a.opened}, {a.reference for a in anchors if not a.opened}]
     used = [{step, *(v for node in needed([step], side) for v in node.operands)}
             for step, side in zip(steps, known, strict=True)]
     return [a for a in anchors if a.mine in used[0] or a.reference in used[1] or not a.name.layer]

@@ -18,6 +18,7 @@ from lwcourse.compare.operators import (
 )
 
 MOST_NODES = 400
+MOST_LETTERS = 260  # in the two sides of a sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class Anchor:
     ours: Tensor
     theirs: Tensor
     name: formula.Value
+    opened: bool = False  # a concatenation that is compared part by part: only its name counts
 
 
 @dataclass(eq=False)
@@ -54,9 +56,13 @@ class Matched:
         self.tolerance = tolerance
         self.inside = inside
         self.images = next((len(a.ours) for a in anchors if not a.name.layer and a.ours.dim()), 1)
-        _spell_out(needed([mine], {a.mine for a in anchors}), needed([reference], {a.reference for a in anchors}))
-        self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0])
-        self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1])
+        known = [a for a in anchors if not a.opened]
+        _spell_out(needed([mine], {a.mine for a in known}), needed([reference], {a.reference for a in known}))
+        self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in known}, names[0])
+        self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in known}, names[1])
+        for side, labels in ((self.mine, {a.mine: a.name for a in anchors}),
+                             (self.reference, {a.reference: a.name for a in anchors})):
+            side.names |= {v: name for v, name in labels.items() if v in side.tensors and v not in side.names}
         self._match()
 
     @property
@@ -246,8 +252,13 @@ class Matched:
     def theirs(self, value: Value) -> str:
         return self.name(value, self.reference)
 
-    def _texts(self, ours: Value, theirs: Value) -> str:
-        return f"yours is {self.ours(ours)}, but the reference's is {self.theirs(theirs)}"
+    def _texts(self, ours: Value, theirs: Value) -> str | None:
+        """Both in words, as deep as it takes to tell them apart; None where even that is not enough."""
+        for depth in (3, 2, 1, 5, 8):
+            a, b = self.name(ours, self.mine, depth), self.name(theirs, self.reference, depth)
+            if a != b and (depth != 3 or len(a) + len(b) < MOST_LETTERS):
+                return f"yours is {a}, but the reference's is {b}"
+        return None
 
 
 def _spell_out(mine: list[Node], reference: list[Node]) -> None:

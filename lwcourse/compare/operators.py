@@ -262,6 +262,7 @@ def unchanged(value: Value) -> Value:
     """The value behind operators that change nothing."""
     while value.node is not None and (
             value.node.name in UNCHANGED and not rounds(value.node)
+            or scalar(value.node) in (("addition of", 0.0), ("multiplication by", 1.0))  # as Python's sum() adds 0
             or value.node.name in ("view", "expand", "unsafe_view", "reshape", "reshape_alias")
             and value.node.operands[0].shape == value.shape):
         value = value.node.operands[0]

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from lwcourse.compare import formula, operators
+from lwcourse.compare import operators
 from lwcourse.compare.graph import Value
 from lwcourse.compare.layouts import arrangements
-from lwcourse.compare.matched import Matched, source_size
+from lwcourse.compare.joined import Joined
+from lwcourse.compare.matched import source_size
 from lwcourse.compare.moves import Origin, channel_map, describe_axes, name_channels, origin, rolled, same_part
 from lwcourse.compare.operators import (
     is_activation,
@@ -16,7 +17,7 @@ from lwcourse.compare.operators import (
 )
 
 
-class Reordered(Matched):
+class Reordered(Joined):
     """What can be said of two tensors that only move elements; `compare` says what it can of their sources."""
 
     def _other_order(self, ours: Value, theirs: Value, scaled: bool = False) -> str | None:
@@ -30,18 +31,20 @@ class Reordered(Matched):
                 a = Origin([ours], torch.arange(source_size(ours)).view(ours.shape))
             elif self.equal(a.sources[0], theirs) and len(a.sources) == 1:
                 b = Origin([theirs], torch.arange(source_size(theirs)).view(theirs.shape))
-        pairs = []
-        rest = list(b.sources)
+        if max(len(a.sources), len(b.sources)) > 1:
+            said = self._parts(ours, theirs)
+            if said is not None:
+                return said
+        pairs, left, rest = [], [], list(b.sources)
         for v in a.sources:
             w = next((w for w in rest if self.equal(v, w)), None)
             if w is None:
-                break
-            rest.remove(w)
-            pairs.append((v, w))
-        else:
-            if not rest:
-                return self._orders(a, b, pairs, (ours, theirs))
-        left = [v for v in a.sources if not any(self.equal(v, w) for w in b.sources)]
+                left.append(v)
+            else:
+                rest.remove(w)
+                pairs.append((v, w))
+        if not left and not rest:
+            return self._orders(a, b, pairs, (ours, theirs))
         if len(a.sources) == len(b.sources) > 1 and len(left) == len(rest) >= 1:
             return self.compare(left[0], rest[0], 1)
         if len(a.sources) != len(b.sources):
@@ -170,17 +173,6 @@ class Reordered(Matched):
             found = [name_channels(m, count) for m in maps]
             return _channel_words(maps, found, "the concatenated branches", count)
         return None
-
-    def _branch(self, value: Value) -> str:
-        """What a branch is called by: the layer that it ends in, if only an activation follows."""
-        at = unchanged(value)
-        while at not in self.mine.known and at.node is not None and is_activation(at.node):
-            at = unchanged(at.node.operands[0])
-        name = self.mine.names.get(at)
-        passing = unmoved(value)
-        if passing not in self.mine.names and passing.node is not None and passing.node.name == "cat":
-            return "the other branch"
-        return f"`{name.layer}`" if isinstance(name, formula.Value) and name.is_output else self.ours(value)
 
 
 def _turn(index: Tensor) -> Tensor:
