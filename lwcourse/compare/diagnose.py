@@ -12,7 +12,7 @@ from lwcourse.compare.graph import needed
 from lwcourse.compare.inside import IN_A_LAYER, batch_statistics, other_norm, settings
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.matched import Anchor, same_operators
-from lwcourse.compare.operators import UNCHANGED, is_move, unchanged
+from lwcourse.compare.operators import UNCHANGED, alone, is_move, unchanged
 from lwcourse.compare.parted import Parted
 from lwcourse.compare.rows import Finding, Row, Walk
 from lwcourse.compare.trace import Layer, Run, has_own_forward
@@ -177,6 +177,7 @@ def _anchors(walk: Walk) -> list[Anchor]:
                 if reference is None or k >= len(reference):
                     continue
                 tensor = mine[k] if mine is not None and k < len(mine) else reference[k]
+                v, w = alone(v), alone(w)
                 if tuple(tensor.shape) == v.shape and tensor.dim() > 0:
                     name = Value(row.mine.name, is_output, reference[k], which)
                     found.append(Anchor(v, w, tensor, reference[k], name))

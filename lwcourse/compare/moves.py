@@ -36,7 +36,7 @@ def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | No
         moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED and not rounds(one.node)
                                           or scaled and is_factor(one.node))
         if moved and (one is value or one not in stops or len(one.shape) != rank):
-            waiting += one.node.operands[::-1]
+            waiting += moved_operands(one)[::-1]
         else:
             sources.append(one)
     order = {v: k for k, v in enumerate(sources)}
@@ -59,6 +59,19 @@ def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | No
     except (RuntimeError, IndexError, ValueError):
         return None
     return Origin(sources, made.round().long() - 1)
+
+
+def moved_operands(value: Value) -> list[Value]:
+    """What an operator takes its elements from; the places that it takes them from, where they are constants, are
+    none."""
+    operands = value.node.operands
+    if value.node.name not in ("index", "index_select", "gather"):
+        return operands
+    def is_constant(place: Value) -> bool:
+        nodes = needed([place])
+        leaves = [v for node in nodes for v in node.operands if v.node is None] + [place] * (place.node is None)
+        return len(nodes) <= 20 and not any(v.tensor.is_floating_point() for v in leaves)
+    return operands[:1] + [v for v in operands[1:] if not is_constant(v)]
 
 
 def channel_map(found: Origin, channels: int) -> list[int] | None:
@@ -89,6 +102,10 @@ def divisors(count: int) -> list[int]:
 
 def name_channels(order: list[int], count: int) -> str | None:
     """Words for a choice and order of `count` channels: "a channel shuffle with 2 groups, first half of it"."""
+    steps = {b - a for a, b in zip(order, order[1:], strict=False)}
+    step = next(iter(steps)) if len(steps) == 1 else 0
+    if step > 1 and step * len(order) == count:
+        return f"every {ordinal(step)} channel from channel {order[0]} on"
     for g in divisors(count):
         whole = shuffled(count, g)
         for start in range(0, count, len(order)):
@@ -96,16 +113,23 @@ def name_channels(order: list[int], count: int) -> str | None:
                 return _chosen("" if g == 1 else f"a channel shuffle with {g} groups", start, len(order), count)
     if order == list(range(count))[::-1]:
         return "the channels backwards"
-    steps = {b - a for a, b in zip(order, order[1:], strict=False)}
-    if len(steps) == 1 and (step := steps.pop()) > 0:
-        if step == 1:
-            return f"channels {order[0]} to {order[-1]} of {count}"
-        return f"every {ordinal(step)} channel from {order[0]} on"
+    if step == 1:
+        return f"channels {order[0]} to {order[-1]} of {count}"
+    if step > 1:
+        return f"every {ordinal(step)} channel from channel {order[0]} on"
+    if step < 0:
+        return f"channels {order[0]} to {order[-1]} of {count}, backwards" if step == -1 else \
+            f"every {ordinal(-step)} channel from channel {order[0]} on, backwards"
     if sorted(order) == list(range(count)):
         for shift in range(1, count):
             if order == list(range(shift, count)) + list(range(shift)):
                 return ("the two halves of the channels exchanged" if 2 * shift == count
                         else f"the channels rolled by {count - shift}")
+    ends = [k for k in range(1, len(order)) if abs(order[k] - order[k - 1]) != 1]
+    runs = [order[a:b] for a, b in zip([0, *ends], [*ends, len(order)], strict=True)]
+    if 1 < len(runs) <= 4 and min(map(len, runs)) > 1:
+        return "channels " + ", then ".join(f"{run[0]} to {run[-1]}{' (backwards)' * (run[0] > run[-1])}"
+                                            for run in runs)
     return None
 
 

@@ -269,6 +269,14 @@ def unchanged(value: Value) -> Value:
     return value
 
 
+def alone(value: Value) -> Value:
+    """The value behind concatenations of one tensor, as DenseNet's first layer makes."""
+    while value.node is not None and value.node.name == "cat" and len(value.node.operands) == 1 and \
+            value.node.operands[0].shape == value.shape:
+        value = value.node.operands[0]
+    return value
+
+
 def is_move(value: Value) -> bool:
     return value.node is not None and value.node.name in MOVES and bool(value.node.operands)
 

@@ -65,8 +65,12 @@ class Parted(Reordered):
             return self.compare(*whole)
         for ours, theirs, user in self._pieces():
             if user is not None and user.name in SUMS and ours in self.mine.known and theirs in self.reference.known:
-                return f"the shortcut adds {self.ours(ours)}, but in the reference {self.theirs(theirs)}"
-            said = self.compare(ours, theirs)
+                twice = " (which is so added to itself)" if len(set(map(unchanged, user.operands))) == 1 else ""
+                return f"the shortcut adds {self.ours(ours)}{twice}, but in the reference {self.theirs(theirs)}"
+            joined = next((n.outputs[0] for n in self.relevant[1] if n.name == "cat" and theirs in n.operands), None) \
+                if user is not None and user.name == "cat" else None
+            said = self._parts(user.outputs[0], joined) if joined is not None else None
+            said = said or self.compare(ours, theirs)
             if said:
                 return said
         return None
@@ -90,6 +94,8 @@ class Parted(Reordered):
                     if self.equal(value, other) or is_parameter(other) or \
                             replaced != self._same_operands(value, other):
                         continue
+                    if node.name in ("maximum", "minimum") and any(self.equal(v, other) for v in node.operands):
+                        continue  # the larger of one tensor and itself: then the maximum is too much, not what it reads
                     tries += 1
                     if tries > MOST_TRIES:
                         break

@@ -26,7 +26,8 @@ class Reordered(Joined):
         b = origin(theirs, set(self.reference.matched), scaled)
         if a is None or b is None:
             return None
-        if len(a.sources) != len(b.sources):  # one of the two may itself be what the other is made of
+        if len(a.sources) != len(b.sources) or len(a.sources) == 1 and not self.equal(a.sources[0], b.sources[0]):
+            # one of the two may itself be what the other is made of
             if self.equal(ours, b.sources[0]) and len(b.sources) == 1:
                 a = Origin([ours], torch.arange(source_size(ours)).view(ours.shape))
             elif self.equal(a.sources[0], theirs) and len(a.sources) == 1:
@@ -66,7 +67,7 @@ class Reordered(Joined):
         """The same sources, moved in two ways."""
         if len(pairs) > 1 and a.index.shape != b.index.shape:
             listed = ", ".join(self._branch(v) for v, _ in pairs)
-            return (f"{listed} are put together along another axis: {tuple(a.index.shape)} here, but the reference has "
+            return (f"{listed} are concatenated along another axis: {tuple(a.index.shape)} here, but the reference has "
                     f"{tuple(b.index.shape)}")
         if len(pairs) > 1:
             said = self._concatenation(a, b, dict(pairs))
@@ -105,7 +106,7 @@ class Reordered(Joined):
         channels = [channel_map(o, count) for o in (a, b)]
         if None not in channels:
             found = [name_channels(order, count) for order in channels]
-            return _channel_words(channels, found, on, count)
+            return _channel_words(found, on, count, self._is_shuffled(source))
         part = same_part(a.index, b.index, source.shape)
         if part is not None:
             return f"{part[0]} of {on} stands where the reference takes {part[1]}"
@@ -125,6 +126,13 @@ class Reordered(Joined):
         if a.index.numel() != b.index.numel():
             return (f"{tuple(a.index.shape)} of {on}, {shape}, but the reference takes {tuple(b.index.shape)} of it")
         return f"the elements of {on}, {shape}, are in another order than in the reference"
+
+    def _is_shuffled(self, value: Value) -> bool:
+        """Whether a tensor is itself a channel shuffle of what it is made of."""
+        side = self.mine if value in self.mine.tensors else self.reference
+        found = origin(value, side.known)
+        channels = channel_map(found, value.shape[1]) if found is not None and len(value.shape) > 2 else None
+        return channels is not None and "shuffle" in (name_channels(channels, found.sources[0].shape[1]) or "")
 
     def _padded(self, value: Value) -> str:
         """How the operators that only move pad on the way to a value."""
@@ -163,7 +171,7 @@ class Reordered(Joined):
             count = sum(s.shape[1] for s in b.sources)
             found = [name_channels(m, count) for m in maps]
             if None not in found and found[0] != found[1] and any("shuffle" in f for f in found):
-                return _channel_words(maps, found, "the concatenated branches", count)
+                return _channel_words(found, "the concatenated branches", count)
             # The reference's order, undone: what is yours in its terms?
         if names[0] != names[1]:
             return (f"the branches are concatenated (or called) in another order: {', '.join(names[0])} in yours, "
@@ -171,7 +179,7 @@ class Reordered(Joined):
         if None not in maps:
             count = sum(s.shape[1] for s in b.sources)
             found = [name_channels(m, count) for m in maps]
-            return _channel_words(maps, found, "the concatenated branches", count)
+            return _channel_words(found, "the concatenated branches", count)
         return None
 
 
@@ -219,7 +227,7 @@ def _groups(name: str | None) -> int | None:
     return int(name.split("shuffle with ")[1].split(" ")[0])
 
 
-def _channel_words(maps: list[list[int]], names: list[str | None], on: str, count: int) -> str:
+def _channel_words(names: list[str | None], on: str, count: int, shuffled_before: bool = False) -> str:
     """Two orders of the channels of one tensor."""
     ours, theirs = names
     groups = [_groups(name) for name in names]
@@ -227,7 +235,8 @@ def _channel_words(maps: list[list[int]], names: list[str | None], on: str, coun
         if groups[0] == 1:
             return f"the channel shuffle is missing: the reference shuffles the channels with {groups[1]} groups"
         if groups[1] == 1:
-            return f"a channel shuffle with {groups[0]} groups, which the reference does not have"
+            again = "one more channel shuffle (it is done twice)" if shuffled_before else "a channel shuffle"
+            return f"{again} with {groups[0]} groups, which the reference does not have"
         also = ""
         if groups[0] * groups[1] == count:
             also = " (the transposed one: view and transpose in the other order)"
@@ -236,6 +245,10 @@ def _channel_words(maps: list[list[int]], names: list[str | None], on: str, coun
         return f"the halves are exchanged: yours is {ours} of {on}, but the reference's is {theirs}"
     if ours is None and theirs is None:
         return f"the channels of {on} are in another order than in the reference, which no usual shuffle explains"
+    if None not in groups and groups[0] == 1 < groups[1] and "shuffle" not in (ours or ""):
+        return f"the channel shuffle is missing: {ours} of {on}, but in the reference {theirs}"
+    if ours is None and groups[1] not in (None, 1):
+        return f"the channels of {on} are in another order than {theirs}, which the reference has"
     whole = "the channels in their order"
     if whole in names and None not in names:
         words_of = ["all of them, in their order" if name == whole else name for name in names]
