@@ -51,7 +51,7 @@ class Joined(Matched):
     def _other_parts(self, ours: list[tuple[Value, int]], theirs: list[tuple[Value, int]], axis: int) -> str | None:
         sources = list(dict.fromkeys(w for w, _ in theirs))
         partner = {v: next((w for w in sources if self.equal(v, w)), v) for v in dict.fromkeys(v for v, _ in ours)}
-        named = {w: v for v, w in partner.items()}  # the learner's names, where there are any
+        named = {w: v for v, w in partner.items() if w is not v}  # the learner's names, where there are any
         mine = [(partner[v], q) for v, q in ours]
         if mine == theirs:
             return None
@@ -91,11 +91,9 @@ class Joined(Matched):
         if len(sources[0]) != 1 or len(sources[1]) != 1:
             return None
         v, w = sources[0][0], sources[1][0]
-        if v in self.mine.tensors and v not in named and v.shape == w.shape and \
+        if v not in named and v.shape == w.shape and \
                 [q for (_, q), _ in swapped] == [q for _, (_, q) in swapped]:
             return self.compare(v, w, 1)
-        if v not in named and v not in self.mine.tensors:
-            return None
         one, other = (_as_one(side) for side in (ours, theirs))
         if one is None or other is None:
             return None

@@ -27,13 +27,13 @@ from lwcourse.compare.operators import (
     words,
 )
 from lwcourse.compare.order import COMMUTE
-from lwcourse.compare.reordered import Reordered
+from lwcourse.compare.patterns import Patterns
 
 MOST_TRIES = 160
 SIMPLE = {"add", "mul", "mean", "amax", *operators.POOLINGS}  # what a `Formula` can say
 
 
-class Parted(Reordered):
+class Parted(Patterns):
     """The mistake between two tensors that differ, in words."""
 
     def read(self, parting: Parting) -> Parting | None:
@@ -63,14 +63,18 @@ class Parted(Reordered):
         if self._way(whole[1], self.reference, lambda v: self.equal(whole[0], v)) or \
                 self._way(whole[0], self.mine, lambda v: self.equal(v, whole[1])):
             return self.compare(*whole)
+        said = self._patterns()
+        if said is not None:
+            return said
         for ours, theirs, user in self._pieces():
             if user is not None and user.name in SUMS and ours in self.mine.known and theirs in self.reference.known:
                 twice = " (which is so added to itself)" if len(set(map(unchanged, user.operands))) == 1 else ""
                 return f"the shortcut adds {self.ours(ours)}{twice}, but in the reference {self.theirs(theirs)}"
-            joined = next((n.outputs[0] for n in self.relevant[1] if n.name == "cat" and theirs in n.operands), None) \
+            joined = next((n.outputs[0] for n in self.relevant[1] if n.name == "cat" and
+                           unchanged(theirs) in map(unchanged, n.operands)), None) \
                 if user is not None and user.name == "cat" else None
             said = self._parts(user.outputs[0], joined) if joined is not None else None
-            said = said or self.compare(ours, theirs)
+            said = said or self._in_steps(ours, theirs, user) or self.compare(ours, theirs)
             if said:
                 return said
         return None
@@ -163,7 +167,8 @@ class Parted(Reordered):
             if left and right:
                 if words(a) != words(b):
                     return self._texts(ours, theirs)
-                return self.compare(left[0], right[0], depth + 1, (ours, theirs))
+                return self._in_steps(left[0], right[0], a) or \
+                    self.compare(left[0], right[0], depth + 1, (ours, theirs))
             if words(a) != words(b):
                 return self._replaced(a, b)
             return self._operands(a, b)
@@ -336,7 +341,13 @@ class Parted(Reordered):
                 alike = [(v, w) for v, _ in left for w, _ in right if self._same_operands(v, w)]
                 v, w = (alike or [(left[0][0], right[0][0])])[0]
                 if noun == "sum" and unchanged(v) in self.mine.known and unchanged(w) in self.reference.known:
-                    return f"the shortcut adds {self.ours(v)}, but in the reference {self.theirs(w)}"
+                    both = [u for u, _ in self._flat_terms(ours, self.mine, kind)]
+                    twice = " (twice, so to itself)" if both.count(unchanged(v)) > 1 else ""
+                    return f"the shortcut adds {self.ours(v)}{twice}, but in the reference {self.theirs(w)}"
+                signs = [dict(left)[v], dict(right)[w]]
+                if noun == "product" and signs[0] != signs[1]:
+                    verbs = ["multiplies by" if sign > 0 else "divides by" for sign in signs]
+                    return f"your network {verbs[0]} {self.ours(v)}, but the reference {verbs[1]} {self.theirs(w)}"
                 return self.compare(v, w, 1, (ours, theirs))
             if not left and right:
                 listed = " and ".join(self.theirs(v) for v, _ in right)
