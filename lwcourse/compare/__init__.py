@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -29,7 +30,7 @@ from lwcourse.compare.follow import Comparer, line_up
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.inside import settings
 from lwcourse.compare.layouts import relative_error
-from lwcourse.compare.operator_pairs import pair_up
+from lwcourse.compare.operator_pairs import misfit, pair_up
 from lwcourse.compare.prepare import Randomiser
 from lwcourse.compare.regroup import NO_BATCH_NORM, note_on, regroup, walk_of
 from lwcourse.compare.report import Comparison, LayerComparison
@@ -151,8 +152,7 @@ def _compare(ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], dty
             return best
     if any(a is None or b is None or not fit(a, b) for a, b in tried[0]):
         other = _regrouped(ours, ours_first, theirs, theirs_run, inputs, dtype)
-        if other is not None:
-            best = other
+        best = other or _misfit(best, ours, ours_first, theirs, theirs_run)
     rounded = any(torch.float32 in side.graph.dtypes for side in (ours_first, theirs_run))
     if rounded and dtype is torch.float64 and not best.equal and best.max_error < TOLERANCES[torch.float32]:
         raise ValueError("one of the networks rounds to float32 inside, so float64 shows no more than that does")
@@ -175,6 +175,19 @@ def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: 
     result = _conclude(walk, ours_run, ours, theirs, inputs, theirs_run, dtype)
     result.notes.append(note_on(after))
     return result
+
+
+def _misfit(found: Comparison, ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: Run) -> Comparison:
+    """The comparison with another sentence, where one layer differs behind BatchNorms that are folded in one network."""
+    with torch.device("cpu"):
+        pair = misfit((ours_first, ours), (theirs_run, theirs))
+    words = settings(pair[2].settings, pair[3].settings) if pair is not None else ""
+    if not words or found.equal:
+        return found
+    place, count, mine, reference = pair
+    focus = next((k for k, row in enumerate(found.layers) if row.mine == mine.name), found.focus)
+    sentence = f"Layer {place} of {count}, your `{mine.name}` (reference: `{reference.name}`): {words}."
+    return replace(found, first_difference=sentence, focus=focus)
 
 
 def _pairings(ours: Run, theirs: Run) -> Iterator[list[Pair]]:

@@ -9,6 +9,7 @@ from lwcourse.compare.between import READ, Parting, cause, effect, not_finite, s
 from lwcourse.compare.formula import Value, close
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.graph import needed
+from lwcourse.compare.hand_norm import norm_by_hand
 from lwcourse.compare.inside import IN_A_LAYER, batch_statistics, other_norm, settings
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.matched import Anchor, same_operators
@@ -37,6 +38,11 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step,
         if row.output_error is not None and row.output_error > walk.tolerance:
             return Finding(_other_result(walk, row), row)
         previous = row
+    found = [[k for k, (_, other, _) in enumerate(outputs) if layout_error(mine, other) <= walk.tolerance]
+             for mine, _, _ in outputs]
+    if len(outputs) > 1 and all(found) and sorted(places[0] for places in found) == list(range(len(outputs))):
+        return Finding(f"between layer {len(walk.rows)} of {len(walk.rows)} and the output: the same outputs are "
+                       "returned in another order, exchanged with each other", None)
     for mine, reference, steps in outputs:
         parting = _parting(walk, len(walk.rows), mine, reference)
         if previous is not None and previous.mine_call.fused and (
@@ -342,6 +348,19 @@ def _gap_words(run: list[Row]) -> str:
     return f"your network has {len(layers)} layers too many here, from {first} to {last}"
 
 
+def _later(walk: Walk, run: list[Row]) -> str | None:
+    """The one layer that is missing here comes later in the learner's network."""
+    if len(run) != 1 or run[0].mine is not None:
+        return None
+    k = walk.rows.index(run[0])
+    place = next((i for i, row in enumerate(walk.rows[k + 1:], k + 1) if row.reference is None and
+                  row.mine.kind == run[0].reference.kind and row.mine.shapes == run[0].reference.shapes), None)
+    if place is None or place == k + 1 or walk.rows[place - 1].mine is None:
+        return None
+    return (f"the reference has {_what(run[0].reference)} here, your network only after "
+            f"{_what(walk.rows[place - 1].mine)}: the layers stand in another order")
+
+
 def _lengths(walk: Walk) -> str:
     mine, reference = walk.counts
     if mine == reference:
@@ -353,10 +372,16 @@ def _missing_or_extra(walk: Walk, k: int) -> str:
     before = next((row for row in walk.rows[:k][::-1] if row.mine is not None and row.reference is not None), None)
     where = f"after {walk.place(before)}: " if before is not None else "at the start: "
     run = _gap_run(walk, k)
-    words = _gap_words(run)
+    words = _later(walk, run) or _gap_words(run)
     following = walk.rows[k + len(run)] if k + len(run) < len(walk.rows) else None
     if following is not None and (following.mine is None or following.reference is None):
-        words += "; and " + _gap_words(_gap_run(walk, k + len(run)))
+        others = _gap_run(walk, k + len(run))
+        if len(run) == len(others) == 1:
+            pair = (following, run[0]) if run[0].mine is None else (run[0], following)
+            said = norm_by_hand(*pair, walk.tolerance) if pair[0].mine and pair[1].reference else None
+            if said is not None:
+                return f"{where}{said}"
+        words += "; and " + _gap_words(others)
     return f"{where}{words}{_lengths(walk)}"
 
 

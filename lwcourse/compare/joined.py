@@ -36,7 +36,7 @@ class Joined(Matched):
             if a is None or b is None or max(len(a.sources), len(b.sources)) < 2:
                 continue
             for axis in range(max(a.index.dim(), b.index.dim())):
-                places = [_places(o, axis) for o in (a, b)]
+                places = [places_of(o, axis) for o in (a, b)]
                 if None not in places:
                     said = self._other_parts(*places, axis)
                     if said is not None:
@@ -67,7 +67,7 @@ class Joined(Matched):
     def _permuted(self, mine: list[tuple[Value, int]], theirs: list[tuple[Value, int]], named: dict[Value, Value],
                   axis: int) -> str | None:
         """The same parts in another order."""
-        pieces = [_pieces(mine), _pieces(theirs)]
+        pieces = [pieces_of(mine), pieces_of(theirs)]
         if max(map(len, pieces)) > MOST_PARTS:
             return None
         starts, total = {}, 0  # where each source would begin, if they stood as the reference's do
@@ -86,7 +86,7 @@ class Joined(Matched):
     def _in_place_of(self, swapped: list[tuple[tuple[Value, int], tuple[Value, int]]], mine: list[tuple[Value, int]],
                      named: dict[Value, Value], axis: int) -> str | None:
         """One part of the concatenation is another one; where it is computed anew, what differs in that."""
-        ours, theirs = (_pieces(side) for side in zip(*swapped, strict=True))
+        ours, theirs = (pieces_of(side) for side in zip(*swapped, strict=True))
         sources = [list(dict.fromkeys(p.source for p in side)) for side in (ours, theirs)]
         if len(sources[0]) != 1 or len(sources[1]) != 1:
             return None
@@ -110,7 +110,7 @@ class Joined(Matched):
     def _lost(self, mine: list[tuple[Value, int]], theirs: list[tuple[Value, int]], named: dict[Value, Value],
               axis: int) -> str | None:
         """Parts that only one of the two has."""
-        pieces = [_pieces(side) for side in (mine, theirs)]
+        pieces = [pieces_of(side) for side in (mine, theirs)]
         if max(map(len, pieces)) > MOST_PARTS:
             return None
         counts = [Counter(side) for side in pieces]
@@ -143,7 +143,7 @@ class Joined(Matched):
         result = []
         for p in pieces:
             name = full[p.source] if short[p.source] in clash else short[p.source]
-            result.append(name if p.is_whole(axis) else f"{_range_words(p, axis)} of {name}")
+            result.append(name if p.is_whole(axis) else f"{range_words(p, axis)} of {name}")
         return result
 
     def _branch(self, value: Value, named: dict[Value, Value] | None = None) -> str:
@@ -160,7 +160,7 @@ class Joined(Matched):
         return self.name(own, side)
 
 
-def _range_words(piece: Piece, axis: int) -> str:
+def range_words(piece: Piece, axis: int) -> str:
     rank = len(piece.source.shape)
     what = "channels" if axis == 1 and rank != 3 or axis == rank - 1 == 2 else "positions"
     along = "" if what == "channels" else f" of axis {axis}"
@@ -172,7 +172,7 @@ def _range_words(piece: Piece, axis: int) -> str:
     return f"{what} {piece.start} to {last}{along}{' (backwards)' if piece.step < 0 else ''}"
 
 
-def _places(found: Origin, axis: int) -> list[tuple[Value, int]] | None:
+def places_of(found: Origin, axis: int) -> list[tuple[Value, int]] | None:
     """(source, position in it) of each position along `axis`; None where something else than positions has moved."""
     index = found.index
     if axis >= index.dim() or (index < 0).any() or not index.numel():
@@ -199,7 +199,7 @@ def _places(found: Origin, axis: int) -> list[tuple[Value, int]] | None:
     return place
 
 
-def _pieces(places: list[tuple[Value, int]]) -> list[Piece]:
+def pieces_of(places: list[tuple[Value, int]]) -> list[Piece]:
     """The places as runs; a step other than 1 only where more than two follow each other with it."""
     result: list[Piece] = []
     for source, at in places:
@@ -216,5 +216,5 @@ def _pieces(places: list[tuple[Value, int]]) -> list[Piece]:
 def _as_one(pieces: list[Piece]) -> Piece | None:
     """Pieces that follow each other as one, as where those of others lie between them."""
     places = [(p.source, p.start + p.step * k) for p in pieces for k in range(p.count)]
-    found = _pieces(places)
+    found = pieces_of(places)
     return found[0] if len(found) == 1 else None

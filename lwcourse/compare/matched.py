@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lwcourse.compare import formula, operators
-from lwcourse.compare.graph import Node, Value, as_formula, evaluate, needed
+from lwcourse.compare.graph import Node, Value, evaluate, needed
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.operators import (
     is_move,
@@ -16,6 +16,7 @@ from lwcourse.compare.operators import (
     unmoved,
     words,
 )
+from lwcourse.compare.spelled import spell_out
 
 MOST_NODES = 400
 MOST_LETTERS = 260  # in the two sides of a sentence
@@ -57,7 +58,7 @@ class Matched:
         self.inside = inside
         self.images = next((len(a.ours) for a in anchors if not a.name.layer and a.ours.dim()), 1)
         known = [a for a in anchors if not a.opened]
-        _spell_out(needed([mine], {a.mine for a in known}), needed([reference], {a.reference for a in known}))
+        spell_out(needed([mine], {a.mine for a in known}), needed([reference], {a.reference for a in known}))
         self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in known}, names[0])
         self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in known}, names[1])
         for side, labels in ((self.mine, {a.mine: a.name for a in anchors}),
@@ -222,9 +223,14 @@ class Matched:
         if is_move(value) and len(node.operands) == 1:
             part, padded = operators.taken(node), operators.padding_words(node)
             whole = self.name(node.operands[0], side, depth)
+            if node.name == "repeat":
+                return f"{whole}, tiled {'x'.join(map(str, node.args[1]))} times"
             if padded:
                 return f"{whole}, padded {padded},"
             return f"{part} of {whole}" if part else whole
+        usual = self._usual(node, side, depth)
+        if usual:
+            return usual
         inputs = [self.name(v, side, depth - 1) for v in node.operands]
         if node.name in ("rsub", "sub") and len(inputs) == 1 and not scalar(node):
             return f"({number(node.args[1] if node.name == 'rsub' else node.args[0])} minus {inputs[0]})"
@@ -246,6 +252,27 @@ class Matched:
             return f"the concatenation of {', '.join(inputs)}"
         return f"{words(node)} of {inputs[0]}" if inputs else words(node)
 
+    def _usual(self, node: Node, side: Side, depth: int) -> str | None:
+        """A name for several operators that are one thing: the minimum, a vector of length 1, a tiled map."""
+        first = unchanged(node.operands[0]).node if node.operands else None
+        if node.name == "convolution":
+            weight = side.names.get(unmoved(node.args[1]))
+            which = f" `{weight.removesuffix('.weight')}`" if isinstance(weight, str) and weight else ""
+            return f"convolution{which} of {self.name(node.operands[0], side, depth - 1)}"
+        if node.name == "neg" and first is not None and "max_pool" in first.name:
+            inner = unchanged(first.operands[0]).node
+            if inner is not None and inner.name == "neg":
+                what = words(first).replace("max", "minimum", 1)
+                return f"{what} of {self.name(inner.operands[0], side, depth - 1)}"
+        if node.name == "div" and len(node.operands) == 2:
+            whole, length = unchanged(node.operands[0]), unmoved(node.operands[1])
+            length = unmoved(length.node.operands[0]) if length.node is not None and \
+                length.node.name in ("clamp_min", "clamp", "maximum") else length
+            if length.node is not None and "norm" in length.node.name and whole in map(unchanged, length.node.operands):
+                axes = words(length.node).split(" over ")[-1]
+                return f"{self.name(whole, side, depth - 1)}, normalised to length 1 along {axes}"
+        return None
+
     def ours(self, value: Value) -> str:
         return self.name(value, self.mine)
 
@@ -259,18 +286,6 @@ class Matched:
             if a != b and (depth != 3 or len(a) + len(b) < MOST_LETTERS):
                 return f"yours is {a}, but the reference's is {b}"
         return None
-
-
-def _spell_out(mine: list[Node], reference: list[Node]) -> None:
-    """Where only one side has a norm as one operator, it becomes its formula there."""
-    for name in ("native_layer_norm", "native_batch_norm"):
-        sides = [[node for node in nodes if node.name == name] for nodes in (mine, reference)]
-        if bool(sides[0]) == bool(sides[1]):
-            continue
-        for node in sides[0] or sides[1]:
-            made = as_formula(node)
-            if made is not None:
-                node.outputs[0].node = made[-1]
 
 
 def same_operators(mine: list[Node], reference: list[Node]) -> bool:

@@ -133,6 +133,26 @@ def name_channels(order: list[int], count: int) -> str | None:
     return None
 
 
+def name_positions(order: list[int], count: int) -> str:
+    """Words for a choice of `count` positions of axis 1, as of tokens: of a square map, by rows and columns."""
+    if order == list(range(count)):
+        return "all positions in their order"
+    if order == list(range(count))[::-1]:
+        return "the positions backwards"
+    side = math.isqrt(count)
+    rows, columns = ([f(p) for p in order] for f in (lambda p: p // side, lambda p: p % side))
+    rows, columns = list(dict.fromkeys(rows)), list(dict.fromkeys(columns))
+    if side * side == count and order == [r * side + c for r in rows for c in columns] and len(rows) < side:
+        listed = [", ".join(map(str, places)) for places in (rows, columns)]
+        return f"rows {listed[0]} and columns {listed[1]} of the {side}x{side} positions"
+    steps = {b - a for a, b in zip(order, order[1:], strict=False)}
+    if len(order) > 2 and len(steps) == 1 and (step := steps.pop()) > 0:
+        every = f", every {ordinal(step)}" if step > 1 else ""
+        return f"positions {order[0]} to {order[-1]}{every} of axis 1"
+    more = ", ..." if len(order) > 6 else ""
+    return f"position{'s' * (len(order) > 1)} {', '.join(map(str, order[:6]))}{more} of axis 1"
+
+
 def _chosen(shuffle: str, start: int, size: int, count: int) -> str:
     if size == count:
         return shuffle or "the channels in their order"

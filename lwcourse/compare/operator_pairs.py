@@ -96,6 +96,24 @@ def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
     return list(zip(*sides, strict=True)) if _fits(*sides) else None
 
 
+def misfit(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
+           ) -> tuple[int, int, OperatorLayer, OperatorLayer] | None:
+    """(its place, their number, the two) of the only layers that do not fit, where a BatchNorm is folded into each."""
+    sides = [by_hand(operator_layers(*side)) for side in (mine, reference)]
+    norms = [any(layer.kind == "BatchNorm" for layer in side) for side in sides]
+    if norms[0] == norms[1]:
+        return None
+    k = 0 if norms[0] else 1
+    seen = (mine, reference)[k][0]
+    sides[k] = folded(sides[k], by_data(list(seen.leaving.values())))
+    if len(sides[0]) != len(sides[1]):
+        return None
+    wrong = [(i, a, b) for i, (a, b) in enumerate(zip(*sides, strict=True)) if not can_copy(b, a)]
+    if len(wrong) != 1 or wrong[0][1].kind != wrong[0][2].kind:
+        return None
+    return wrong[0][0] + 1, len(sides[0]), *wrong[0][1:]
+
+
 def _fits(mine: list[OperatorLayer], reference: list[OperatorLayer]) -> bool:
     """Whether all can be copied, and what one side shares between two layers, the other shares too."""
     if len(mine) != len(reference) or not all(can_copy(b, a) for a, b in zip(mine, reference, strict=True)):

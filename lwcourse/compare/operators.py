@@ -151,8 +151,10 @@ WORDS: dict[str, Callable[[Node], str]] = {
     "native_group_norm": lambda n: f"GroupNorm with {n.args[6]} groups (eps {number(n.args[7])})",
     "cumsum": lambda n: f"the cumulative sum along axis {n.args[1]}",
     "maximum": lambda n: "the larger of the two", "minimum": lambda n: "the smaller of the two",
+    "convolution": lambda n: f"convolution in {n.args[-1]} groups" if n.args[-1] > 1 else "convolution",
     "masked_fill": lambda n: "a mask", "where": lambda n: "a choice by a mask",
-    "tril": lambda n: "the lower triangle", "triu": lambda n: "the upper triangle",
+    "tril": lambda n: "the lower triangle (as of a causal mask)",
+    "triu": lambda n: "the upper triangle (as of a causal mask)",
     **dict.fromkeys(MATRIX_PRODUCTS, lambda n: "the matrix product"),
 }
 

@@ -41,6 +41,8 @@ class Parted(Patterns):
         names, values = [], []
         for side in (self.mine, self.reference):
             stops = side.known - {side.target}
+            if any(n.name == "repeat" for n in side.nodes(stops)):
+                return None  # a map that is tiled is no map that only lies elsewhere
             nodes = [n for n in side.nodes(stops if side.target not in side.known else side.known)
                      if not is_move(n.outputs[0]) and n.name not in operators.UNCHANGED]
             if len(nodes) > 6 or any(scalar(n) or not is_activation(n) and n.name not in SIMPLE for n in nodes):
@@ -150,6 +152,10 @@ class Parted(Patterns):
         if a is None or b is None:
             return self._texts(*(whole or (ours, theirs)))
         single = [is_move(v) and len(v.node.operands) == 1 for v in (ours, theirs)]
+        if (a.name == "repeat") != (b.name == "repeat"):
+            said = self._texts(ours, theirs)
+            if said:
+                return said
         taking = [single[k] and operators.taken(v.node) is not None for k, v in enumerate((ours, theirs))]
         if single[0] and not taking[0]:
             return self.compare(a.operands[0], theirs, depth + 1, whole)
@@ -213,6 +219,10 @@ class Parted(Patterns):
                     else f"yours is {full}, but the reference's is {on}")
         if is_activation(node):
             what = words(node)
+            before = unchanged(base).node
+            if not missing and not on.startswith(what) and before is not None and is_activation(before) and \
+                    before.name != "softmax" and base not in other.known:
+                return f"{what} on {on}, but the reference has no activation there beyond that {words(before)}"
             if not missing and on.startswith(what):
                 return f"{what} twice: it is applied to {on} once more, but the reference has it once"
             moved = next((n for n in self.relevant[0] if words(n) == what and n.operands), None) if missing else None
@@ -226,17 +236,21 @@ class Parted(Patterns):
             minus = node.name in ("sub", "rsub") or node.kwargs.get("alpha", 1) == -1
             verb = "subtracts" if minus else "adds"
             link = "from" if minus else "to"
+            data = not all(self._of_parameters(v) for v in node.operands if not self._is(v, base, side))
             if missing:
-                kind = "the shortcut" if self._is_anchor(node, side) else "the addition"
+                kind = "the shortcut" if self._is_anchor(node, side) and data else "the addition"
                 return f"{kind} is missing: the reference {verb} {others[0]} {link} {on}"
             extra = next(v for v in node.operands if v in side.tensors and not self._is(v, base, side))
             if any(self._same_term(extra, v) for v, _ in self._flat_terms(base, other, SUMS)):
                 return f"{others[0]} is added twice in yours, once in the reference"
-            kind = "a shortcut" if self._is_anchor(node, side) else "an addition"
+            kind = "a shortcut" if self._is_anchor(node, side) and data else "an addition"
             done = "subtracted from" if minus else "added to"
             return f"{kind} too many: {others[0]} is {done} {on}, but not in the reference"
         if node.name in PRODUCTS and others:
             whole = self.name(top, side)
+            if "normalised to length 1" in whole:
+                return (f"the reference has {whole}, yours {on} as it is" if missing
+                        else f"yours is {whole}, but the reference's is {on} as it is")
             return (f"the multiplication is missing: the reference has {whole}, yours is {on}" if missing
                     else f"a multiplication too many: yours is {whole}, the reference's is {on}")
         what = words(node)

@@ -162,7 +162,8 @@ class Patterns(Reordered):
                 sizes = ", then ".join("x".join(map(str, n.outputs[0].shape[2:])) for n in steps[::-1])
                 kind = words(user).split(" to ")[0].split(" (")[0]
                 on = self.name(base, self.reference if side is self.mine else self.mine)
-                return (f"{kind} of {on} in {len(steps) + 1} steps in {who[0]} (first to {sizes}), at once in "
+                count = {2: "two", 3: "three"}.get(len(steps) + 1, len(steps) + 1)
+                return (f"{kind} of {on} in {count} steps in {who[0]} (first to {sizes}), at once in "
                         f"{who[1]}")
         return None
 
@@ -179,8 +180,8 @@ class Patterns(Reordered):
                 orders = [sorted(shared, key=lambda r, side=side: side[r][1]) for side in (ours, theirs)]
                 if len(shared) > 1 and orders[0] != orders[1]:
                     listed = [", ".join(order) for order in orders]
-                    return (f"{' and '.join(shared)} stand in another order in {self.ours(source)}: it is split into "
-                            f"{listed[0]} in yours, but into {listed[1]} in the reference")
+                    return (f"{', '.join(shared[:-1])} and {shared[-1]} stand in another order in "
+                            f"{self.ours(source)}: it is split into {listed[0]} in yours, but into {listed[1]} in the reference")
         return None
 
     def _roles(self, side: Side) -> list[dict[str, tuple[Value, int]]]:

@@ -1,20 +1,26 @@
 """Tensors that hold the same elements in another order: a shuffle, a concatenation, heads, parts, padding."""
+from itertools import permutations
 
 import torch
 from torch import Tensor
 
 from lwcourse.compare import operators
 from lwcourse.compare.graph import Value
+from lwcourse.compare.joined import Joined, pieces_of, places_of, range_words
 from lwcourse.compare.layouts import arrangements
-from lwcourse.compare.joined import Joined
 from lwcourse.compare.matched import source_size
-from lwcourse.compare.moves import Origin, channel_map, describe_axes, name_channels, origin, rolled, same_part
-from lwcourse.compare.operators import (
-    is_activation,
-    is_move,
-    unchanged,
-    unmoved,
+from lwcourse.compare.moves import (
+    Origin,
+    axes_of,
+    channel_map,
+    describe_axes,
+    name_channels,
+    name_positions,
+    origin,
+    rolled,
+    same_part,
 )
+from lwcourse.compare.operators import is_move, unmoved
 
 
 class Reordered(Joined):
@@ -96,7 +102,8 @@ class Reordered(Joined):
         if (a.index < 0).any() or (b.index < 0).any():
             return self._padding(a, b, on, values)
         count = source.shape[1] if len(source.shape) > 1 else 0
-        of_heads = source.node is not None and source.node.name == "bmm" and source.shape[0] > self.images
+        behind = unmoved(source)
+        of_heads = behind.node is not None and behind.node.name == "bmm" and behind.shape[0] > self.images
         if source.node is not None and source.node.name in operators.MATRIX_PRODUCTS and len(source.shape) > 1:
             flat = torch.arange(source_size(source)).view(source.shape).transpose(-1, -2).flatten()
             if {True} == {torch.equal(x.flatten().sort().values, flat.sort().values) for x in (a.index, b.index)} and \
@@ -106,16 +113,22 @@ class Reordered(Joined):
         channels = [channel_map(o, count) for o in (a, b)]
         if None not in channels:
             found = [name_channels(order, count) for order in channels]
+            if len(source.shape) == 3 and not any(name and "shuffle with" in name for name in found):
+                mine, reference = (name_positions(order, count) for order in channels)  # of tokens, not of channels
+                return f"{mine} of {on}, but in the reference {reference}"
             return _channel_words(found, on, count, self._is_shuffled(source))
         part = same_part(a.index, b.index, source.shape)
         if part is not None:
             return f"{part[0]} of {on} stands where the reference takes {part[1]}"
+        ranges = self._ranges(a, b) if a.index.numel() != b.index.numel() else None
+        if ranges is not None:
+            return f"{ranges[0]} of {on}, but the reference takes {ranges[1]} (split in another way)"
         described = [describe_axes(o.index, source.shape) for o in (a, b)]
         shape = tuple(source.shape)
         if None not in described and described[0] != described[1]:
             lead = "the heads are put together in another order: " if of_heads else ""
             return (f"{lead}the elements of {on}, {shape}, are in another order: {described[0]} in yours, "
-                    f"but {described[1]} in the reference")
+                    f"but {described[1]} in the reference{_against(a.index, b.index)}")
         if {a.index.numel(), b.index.numel()} - {source_size(source)} and source_size(source) < max(
                 a.index.numel(), b.index.numel()) and a.index.dim() == b.index.dim() == len(shape):
             padded = a.index.numel() > b.index.numel()
@@ -125,7 +138,15 @@ class Reordered(Joined):
                     f"{'the reference' if padded else 'yours'}")
         if a.index.numel() != b.index.numel():
             return (f"{tuple(a.index.shape)} of {on}, {shape}, but the reference takes {tuple(b.index.shape)} of it")
-        return f"the elements of {on}, {shape}, are in another order than in the reference"
+        return f"the elements of {on}, {shape}, are in another order than in the reference{_against(a.index, b.index)}"
+
+    def _ranges(self, a: Origin, b: Origin) -> list[str] | None:
+        """Two parts of different length along one axis of one tensor."""
+        for axis in range(a.index.dim() if a.index.dim() == b.index.dim() else 0):
+            found = [places and pieces_of(places) for places in (places_of(o, axis) for o in (a, b))]
+            if all(pieces and len(pieces) == 1 for pieces in found):
+                return [range_words(pieces[0], axis) for pieces in found]
+        return None
 
     def _is_shuffled(self, value: Value) -> bool:
         """Whether a tensor is itself a channel shuffle of what it is made of."""
@@ -181,6 +202,36 @@ class Reordered(Joined):
             found = [name_channels(m, count) for m in maps]
             return _channel_words(found, "the concatenated branches", count)
         return None
+
+
+def _against(ours: Tensor, theirs: Tensor) -> str:
+    """How an order differs from the reference's, as far as that is a short story; the shapes, where they differ."""
+    if ours.shape != theirs.shape:
+        for order in permutations(range(theirs.dim())) if ours.dim() == theirs.dim() <= 4 else ():
+            changed = [k for k, axis in enumerate(order) if axis != k]
+            if len(changed) == 2 and torch.equal(theirs.permute(order), ours):
+                return f": axes {changed[0]} and {changed[1]} exchanged"
+        if ours.shape[0] == theirs.shape[0] and ours.dim() != theirs.dim():
+            return ""  # pixels in one axis or in two
+        return f", as {tuple(ours.shape)} in yours and {tuple(theirs.shape)} in the reference"
+    if not torch.equal(ours.flatten().sort().values, theirs.flatten().sort().values):
+        return ""
+    places = torch.empty(int(theirs.max()) + 1, dtype=torch.long)
+    places[theirs.flatten()] = torch.arange(theirs.numel())
+    moved = places[ours]
+    found = axes_of(moved, tuple(theirs.shape))
+    if found is None:
+        return ""
+    order = [axis for axis, size, _ in found[1] if size > 1]
+    changed = sorted({axis for k, axis in enumerate(order) if k >= len(set(order)) or sorted(set(order))[k] != axis})
+    if len(set(order)) == len(order) and len(changed) == 2:
+        what = " (rows and columns)" if changed == [2, 3] and theirs.dim() == 4 else ""
+        return f": axes {changed[0]} and {changed[1]} exchanged{what}"
+    if theirs.dim() == 4 and changed and min(changed) >= 2:
+        return f": the pixels of each map, rows and columns, with {describe_axes(moved, tuple(theirs.shape))}"
+    if theirs.dim() == 3 and changed == [1]:
+        return f": the positions of axis 1 with {describe_axes(moved, tuple(theirs.shape))}"
+    return ""
 
 
 def _turn(index: Tensor) -> Tensor:
