@@ -178,7 +178,7 @@ def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: 
 
 
 def _misfit(found: Comparison, ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: Run) -> Comparison:
-    """The comparison with another sentence, where one layer differs behind BatchNorms that are folded in one network."""
+    """The comparison with another sentence, where one layer differs behind a BatchNorm that only one network folds."""
     with torch.device("cpu"):
         pair = misfit((ours_first, ours), (theirs_run, theirs))
     words = settings(pair[2].settings, pair[3].settings) if pair is not None else ""

@@ -357,6 +357,10 @@ def _later(walk: Walk, run: list[Row]) -> str | None:
                   row.mine.kind == run[0].reference.kind and row.mine.shapes == run[0].reference.shapes), None)
     if place is None or place == k + 1 or walk.rows[place - 1].mine is None:
         return None
+    ends, call = list(walk.runs[0].leaving.values()), walk.rows[place].mine_call
+    read = {v for node in needed(ends) for v in node.operands} | set(ends)
+    if call is None or not read & set(call.leaving):
+        return None  # it is called, but nothing comes of it
     return (f"the reference has {_what(run[0].reference)} here, your network only after "
             f"{_what(walk.rows[place - 1].mine)}: the layers stand in another order")
 

@@ -81,4 +81,6 @@ def _wrong(made: Tensor, x: Tensor, values: dict[str, Tensor], eps: float, toler
                 found.append([words for words in (c, s, r, w, b, other) if words])
                 break
     best = min(found, key=len, default=[])
+    if [batch_words.format(what) for what in ("mean", "variance")] == best[:2]:
+        best[:2] = [batch_words.format("mean and the variance").replace("one", "ones")]
     return " and ".join(best) if 0 < len(best) <= 3 else None

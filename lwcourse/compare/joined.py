@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from lwcourse.compare import formula, operators
-from lwcourse.compare.graph import Value
+from lwcourse.compare.graph import Node, Value
 from lwcourse.compare.matched import Matched, Side
 from lwcourse.compare.moves import Origin, name_channels, origin
 from lwcourse.compare.operators import is_activation, is_move, ordinal, unchanged
@@ -41,6 +41,35 @@ class Joined(Matched):
                     said = self._other_parts(*places, axis)
                     if said is not None:
                         return said
+        return None
+
+    def _instead(self, ours: Value, theirs: Value, user: Node | None) -> str | None:
+        """One of the tensors that `user` concatenates is another one than in the reference."""
+        if user is None or user.name != "cat":
+            return None
+        other = next((n.outputs[0] for n in self.relevant[1] if n.name == "cat" and
+                      unchanged(theirs) in map(unchanged, n.operands)), None)
+        said = self._parts(user.outputs[0], other) if other is not None else None
+        named = self._shuffled_name(theirs, self.reference)
+        if said is None and ours in self.mine.known and named is not None:
+            return f"{self.ours(ours)} is concatenated instead of {named}"
+        return said
+
+    def _shuffled_name(self, value: Value, side: Side) -> str | None:
+        """What a tensor is that holds channels of several in an order that has a name."""
+        for stops in (set(side.matched), side.known):
+            found = origin(value, stops)
+            places = places_of(found, 1) if found is not None else None
+            if places is None:
+                continue
+            starts, total = {}, 0
+            for source in found.sources:
+                starts[source] = total
+                total += source.shape[1]
+            name = name_channels([starts[source] + at for source, at in places], total)
+            if name:
+                listed = ", ".join(self._branch(source) for source in found.sources)
+                return f"{name} of {'the concatenation of ' * (len(found.sources) > 1)}{listed}"
         return None
 
     def _ends(self, side: Side, deep: bool) -> set[Value]:

@@ -249,7 +249,8 @@ class Matched:
         if node.name in operators.MATRIX_PRODUCTS:
             return f"the matrix product of {' and '.join(inputs[-2:])}"
         if node.name in ("cat", "stack"):
-            return f"the concatenation of {', '.join(inputs)}"
+            more = f" and {len(inputs) - 3} more" if len(inputs) > 5 else ""
+            return f"the concatenation of {', '.join(inputs[:3] if more else inputs)}{more}"
         return f"{words(node)} of {inputs[0]}" if inputs else words(node)
 
     def _usual(self, node: Node, side: Side, depth: int) -> str | None:
@@ -281,11 +282,14 @@ class Matched:
 
     def _texts(self, ours: Value, theirs: Value) -> str | None:
         """Both in words, as deep as it takes to tell them apart; None where even that is not enough."""
-        for depth in (3, 2, 1, 5, 8):
-            a, b = self.name(ours, self.mine, depth), self.name(theirs, self.reference, depth)
-            if a != b and (depth != 3 or len(a) + len(b) < MOST_LETTERS):
-                return f"yours is {a}, but the reference's is {b}"
-        return None
+        found = [(self.name(ours, self.mine, depth), self.name(theirs, self.reference, depth))
+                 for depth in (3, 2, 1, 5, 8)]
+        found = [(a, b) for a, b in found if a != b]
+        if not found:
+            return None
+        short = (pair for pair in found if sum(map(len, pair)) < MOST_LETTERS)
+        a, b = next(short, min(found, key=lambda pair: sum(map(len, pair))))
+        return f"yours is {a}, but the reference's is {b}"
 
 
 def same_operators(mine: list[Node], reference: list[Node]) -> bool:

@@ -20,10 +20,11 @@ class Origin:
     index: Tensor
 
 
-def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | None:
+def origin(value: Value, stops: set[Value], scaled: bool = False, strict: bool = False) -> Origin | None:
     """The sources of a value, behind everything that only moves elements; None when that cannot be followed.
 
-    With `scaled`, a multiplication by a number is looked through too.
+    With `scaled`, a multiplication by a number is looked through too. What is in `stops` is no source where it only has
+    other axes, unless `strict`.
     """
     sources: list[Value] = []
     rank = len(value.shape)
@@ -35,7 +36,7 @@ def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | No
         seen.add(one)
         moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED and not rounds(one.node)
                                           or scaled and is_factor(one.node))
-        if moved and (one is value or one not in stops or len(one.shape) != rank):
+        if moved and (one is value or one not in stops or not strict and len(one.shape) != rank):
             waiting += moved_operands(one)[::-1]
         else:
             sources.append(one)

@@ -72,11 +72,7 @@ class Parted(Patterns):
             if user is not None and user.name in SUMS and ours in self.mine.known and theirs in self.reference.known:
                 twice = " (which is so added to itself)" if len(set(map(unchanged, user.operands))) == 1 else ""
                 return f"the shortcut adds {self.ours(ours)}{twice}, but in the reference {self.theirs(theirs)}"
-            joined = next((n.outputs[0] for n in self.relevant[1] if n.name == "cat" and
-                           unchanged(theirs) in map(unchanged, n.operands)), None) \
-                if user is not None and user.name == "cat" else None
-            said = self._parts(user.outputs[0], joined) if joined is not None else None
-            said = said or self._in_steps(ours, theirs, user) or self.compare(ours, theirs)
+            said = self._instead(ours, theirs, user) or self._in_steps(ours, theirs, user) or self.compare(ours, theirs)
             if said:
                 return said
         return None
@@ -135,7 +131,7 @@ class Parted(Patterns):
                 ) -> str | None:
         """What is different in how two tensors were made, which go into `whole`."""
         ours, theirs = unchanged(ours), unchanged(theirs)
-        if depth > 40:
+        if depth > 40 or ours not in self.mine.tensors or theirs not in self.reference.tensors:
             return None
         inside = self._way(theirs, self.reference, lambda v: self.equal(ours, v))
         if inside is not None:
@@ -227,6 +223,11 @@ class Parted(Patterns):
                 return f"{what} twice: it is applied to {on} once more, but the reference has it once"
             moved = next((n for n in self.relevant[0] if words(n) == what and n.operands), None) if missing else None
             if moved is not None and not self.equal(moved.operands[0], base):
+                way = self._way(moved.operands[0], self.mine, lambda v: unchanged(v) is unchanged(base)) or []
+                passed = [v.node for v in way if not is_move(v) and v.node.name not in operators.UNCHANGED]
+                if passed:
+                    between = " and ".join(words(n) for n in passed[::-1])
+                    return f"{what} stands after {between} in yours, but in the reference before it, on {on}"
                 return (f"{what} stands at another place: the reference has it on {on}, your network on "
                         f"{self.ours(moved.operands[0])}")
             return (f"no activation on {on}, but the reference has {what} there: the activation is missing" if missing
@@ -254,6 +255,9 @@ class Parted(Patterns):
             return (f"the multiplication is missing: the reference has {whole}, yours is {on}" if missing
                     else f"a multiplication too many: yours is {whole}, the reference's is {on}")
         what = words(node)
+        if node.name in ("maximum", "minimum") and others:
+            return (f"the reference has the {node.name} of {on} and {others[0]}, yours is {on}" if missing
+                    else f"yours is the {node.name} of {on} and {others[0]}, but the reference's is {on}")
         if node.name == "neg":
             where = "the reference, not in yours" if missing else "yours, not in the reference"
             return f"{on} changes its sign (is subtracted) in {where}"

@@ -180,8 +180,9 @@ class Patterns(Reordered):
                 orders = [sorted(shared, key=lambda r, side=side: side[r][1]) for side in (ours, theirs)]
                 if len(shared) > 1 and orders[0] != orders[1]:
                     listed = [", ".join(order) for order in orders]
-                    return (f"{', '.join(shared[:-1])} and {shared[-1]} stand in another order in "
-                            f"{self.ours(source)}: it is split into {listed[0]} in yours, but into {listed[1]} in the reference")
+                    which = f"{', '.join(shared[:-1])} and {shared[-1]}"
+                    return (f"{which} stand in another order in {self.ours(source)}: it is split into {listed[0]} in "
+                            f"yours, but into {listed[1]} in the reference")
         return None
 
     def _roles(self, side: Side) -> list[dict[str, tuple[Value, int]]]:

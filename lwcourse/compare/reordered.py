@@ -32,6 +32,13 @@ class Reordered(Joined):
         b = origin(theirs, set(self.reference.matched), scaled)
         if a is None or b is None:
             return None
+        whole = [origin(v, side.known, scaled, strict=True) if v not in side.known else None
+                 for v, side in ((ours, self.mine), (theirs, self.reference))]
+        known = [o is not None and len(o.sources) == 1 and o.sources[0] in side.known
+                 for o, side in zip(whole, (self.mine, self.reference), strict=True)]
+        if not all(known) or self.equal(whole[0].sources[0], whole[1].sources[0]):
+            a, b = (o if is_known and len(old.sources) > 1 else old for o, is_known, old in zip(
+                whole, known, (a, b), strict=True))  # a layer's output, such as an LSTM's, rather than what it is of
         if len(a.sources) != len(b.sources) or len(a.sources) == 1 and not self.equal(a.sources[0], b.sources[0]):
             # one of the two may itself be what the other is made of
             if self.equal(ours, b.sources[0]) and len(b.sources) == 1:
@@ -116,7 +123,8 @@ class Reordered(Joined):
             if len(source.shape) == 3 and not any(name and "shuffle with" in name for name in found):
                 mine, reference = (name_positions(order, count) for order in channels)  # of tokens, not of channels
                 return f"{mine} of {on}, but in the reference {reference}"
-            return _channel_words(found, on, count, self._is_shuffled(source))
+            return _channel_words(found, on, count, "shuffle" in (self._shuffled_name(
+                source, self.mine if source in self.mine.tensors else self.reference) or ""))
         part = same_part(a.index, b.index, source.shape)
         if part is not None:
             return f"{part[0]} of {on} stands where the reference takes {part[1]}"
@@ -147,13 +155,6 @@ class Reordered(Joined):
             if all(pieces and len(pieces) == 1 for pieces in found):
                 return [range_words(pieces[0], axis) for pieces in found]
         return None
-
-    def _is_shuffled(self, value: Value) -> bool:
-        """Whether a tensor is itself a channel shuffle of what it is made of."""
-        side = self.mine if value in self.mine.tensors else self.reference
-        found = origin(value, side.known)
-        channels = channel_map(found, value.shape[1]) if found is not None and len(value.shape) > 2 else None
-        return channels is not None and "shuffle" in (name_channels(channels, found.sources[0].shape[1]) or "")
 
     def _padded(self, value: Value) -> str:
         """How the operators that only move pad on the way to a value."""
