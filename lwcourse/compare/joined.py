@@ -186,7 +186,7 @@ class Joined(Matched):
         name = side.names.get(at)
         if isinstance(name, formula.Value) and name.is_output:
             return f"`{name.layer}`"
-        return self.name(own, side)
+        return self.name(own, side, 2)
 
 
 def range_words(piece: Piece, axis: int) -> str:

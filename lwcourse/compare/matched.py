@@ -151,7 +151,8 @@ class Matched:
         return left, right
 
     def _same_term(self, ours: Value, theirs: Value) -> bool:
-        return self.equal(ours, theirs) or ours in self.mine.names and theirs in self.reference.names and \
+        both = ours in self.mine.tensors and theirs in self.reference.tensors
+        return self.equal(ours, theirs) or both and ours in self.mine.names and theirs in self.reference.names and \
             layout_error(self.mine.tensors[ours], self.reference.tensors[theirs]) <= self.tolerance
 
     def _is(self, value: Value, base: Value, side: Side) -> bool:
@@ -218,11 +219,13 @@ class Matched:
         node = value.node
         if node is None:
             return "a constant"
-        if depth == 0:
-            return "what was made of it" if not node.operands else "..."
+        if depth <= 0:
+            label = side.names.get(unchanged(node.operands[0])) if operators.is_activation(node) else None
+            return f"{words(node)} of {label}" if isinstance(label, formula.Value) else \
+                "..." if node.operands else "what was made of it"
         if is_move(value) and len(node.operands) == 1:
             part, padded = operators.taken(node), operators.padding_words(node)
-            whole = self.name(node.operands[0], side, depth)
+            whole = self.name(node.operands[0], side, depth - bool(part))
             if node.name == "repeat":
                 return f"{whole}, tiled {'x'.join(map(str, node.args[1]))} times"
             if padded:

@@ -119,7 +119,7 @@ def name_channels(order: list[int], count: int) -> str | None:
     if step > 1:
         return f"every {ordinal(step)} channel from channel {order[0]} on"
     if step < 0:
-        return f"channels {order[0]} to {order[-1]} of {count}, backwards" if step == -1 else \
+        return f"channels {order[0]} to {order[-1]} (backwards) of {count}" if step == -1 else \
             f"every {ordinal(-step)} channel from channel {order[0]} on, backwards"
     if sorted(order) == list(range(count)):
         for shift in range(1, count):

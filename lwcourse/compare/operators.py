@@ -170,7 +170,7 @@ def words(node: Node) -> str:
         return WORDS[name](node)
     factor = scalar(node)
     if factor is not None:
-        return f"a {factor[0]} {number(factor[1])}"
+        return f"{'an' if factor[0].startswith('add') else 'a'} {factor[0]} {number(factor[1])}"
     if name in SUMS | PRODUCTS:
         return {"add": "the sum", "mul": "the product", "div": "the quotient"}.get(name, "the difference")
     part = taken(node)

@@ -20,6 +20,7 @@ from lwcourse.compare.operators import (
     PRODUCTS,
     SUMS,
     is_activation,
+    is_factor,
     is_move,
     number,
     scalar,
@@ -273,6 +274,9 @@ class Parted(Patterns):
             return self._texts(a.outputs[0], b.outputs[0])
         if bool(scalar(a)) != bool(scalar(b)):
             return self._texts(a.outputs[0], b.outputs[0])
+        if scalar(a) and scalar(b) and not is_factor(a) and not is_factor(b):
+            added = [number(scalar(node)[1]) for node in (a, b)]
+            return f"{added[0]} is added to {self.ours(a.operands[0])}, but in the reference {added[1]}"
         if scalar(a) and scalar(b):
             return (f"a scale is wrong: {self.ours(a.operands[0])} with {ours}, but in the reference with {theirs}")
         link = "on" if is_activation(a) and is_activation(b) and "softmax" not in (a.name, b.name) else "of"

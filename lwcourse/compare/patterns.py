@@ -1,5 +1,8 @@
 """Mistakes that are about several operators at once: two exchanged, one on each term instead of the sum, q, k and v
 taken in another order, one enlargement in several steps."""
+import torch
+from torch import Tensor
+
 from lwcourse.compare import operators
 from lwcourse.compare.graph import Node, Value
 from lwcourse.compare.matched import Side
@@ -22,6 +25,8 @@ from lwcourse.compare.operators import (
 from lwcourse.compare.reordered import Reordered
 
 LONGEST_CHAIN = 30
+LINEAR = {"mean", "sum", "cumsum", "neg", "avg_pool2d", "avg_pool1d", "adaptive_avg_pool2d", "upsample_nearest2d",
+          "upsample_bilinear2d", "upsample_bicubic2d"}
 
 
 class Patterns(Reordered):
@@ -108,6 +113,8 @@ class Patterns(Reordered):
             if j is None:
                 continue
             passed = ours[k + 1:j + 1] if j > k else ours[j:k]  # the first in the list is the last to run
+            if all(map(_is_linear, [ours[k], *passed])):
+                continue  # these may be exchanged: what differs is something else
             between = " and ".join(self._link_words(n, self.mine) for n in passed[::-1])
             places = ("after", "before") if j > k else ("before", "after")
             changed = [number(scalar(n)[1]) for n in (ours[k], theirs[j])] if scalar(ours[k]) else []
@@ -172,21 +179,27 @@ class Patterns(Reordered):
     def _attention_order(self) -> str | None:
         """Which of q, k and v comes first in the tensor that they are taken from."""
         found = [self._roles(side) for side in (self.mine, self.reference)]
-        for ours, theirs in zip(*found, strict=False):
+        for (axis, ours), (other, theirs) in zip(*found, strict=False):
+            if axis != other:
+                continue  # then it is the softmax that differs
             roles = [r for r in ours if r in theirs and self._same_term(ours[r][0], theirs[r][0])]
             for source in dict.fromkeys(ours[r][0] for r in roles):
                 shared = [r for r in roles if ours[r][0] is source and
                           all(theirs[r][0] is theirs[s][0] for s in roles if ours[s][0] is source)]
-                orders = [sorted(shared, key=lambda r, side=side: side[r][1]) for side in (ours, theirs)]
-                if len(shared) > 1 and orders[0] != orders[1]:
+                orders = [sorted(shared, key=lambda r, side=side: int(side[r][1][0])) for side in (ours, theirs)]
+                taken = [torch.cat([side[r][1] for r in shared]) for side in (ours, theirs)] if shared else []
+                whole = all(len(t.unique()) == len(t) for t in taken) and len(taken) == 2 and torch.equal(
+                    *(t.sort().values for t in taken))  # the same elements in all, and none of them twice
+                if len(shared) > 1 and whole and orders[0] != orders[1]:
                     listed = [", ".join(order) for order in orders]
                     which = f"{', '.join(shared[:-1])} and {shared[-1]}"
                     return (f"{which} stand in another order in {self.ours(source)}: it is split into {listed[0]} in "
                             f"yours, but into {listed[1]} in the reference")
         return None
 
-    def _roles(self, side: Side) -> list[dict[str, tuple[Value, int]]]:
-        """For each attention, from the first on: what q, k and v are taken from, and where they begin in it."""
+    def _roles(self, side: Side) -> list[tuple[int, dict[str, tuple[Value, Tensor]]]]:
+        """For each attention, from the first on: the softmax's axis, counted from the last, and what q, k and v are
+        taken from, with which elements of it."""
         nodes = side.nodes(side.known)
         found = []
         for node in nodes:
@@ -204,9 +217,13 @@ class Patterns(Reordered):
                 behind = origin(value, side.known, scaled=True) if value is not None else None
                 if behind is not None and len(behind.sources) == 1 and (behind.index >= 0).all() and \
                         len(behind.sources[0].shape) > 1:
-                    roles[name] = behind.sources[0], int(behind.index.min())
-            found.append(roles)
+                    roles[name] = behind.sources[0], behind.index.flatten().unique()
+            found.append((arguments(node)["dim"] % len(node.operands[0].shape) - len(node.operands[0].shape), roles))
         return found
+
+
+def _is_linear(node: Node) -> bool:
+    return is_factor(node) or node.name in LINEAR
 
 
 def _scores(softmax: Node) -> tuple[Node | None, bool]:

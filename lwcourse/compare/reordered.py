@@ -186,23 +186,20 @@ class Reordered(Joined):
         back = {w: v for v, w in partner.items()}
         names = [[self._branch(a.sources[k]) for k in order[0] if k >= 0],
                  [self._branch(back[b.sources[k]]) for k in order[1] if k >= 0]]
-        maps = []
-        for o in (a, b):
-            maps.append(_joint_channels(o, [partner.get(s, s) for s in o.sources], b.sources))
+        starts, count = {}, 0  # of the channels, where the sources stand behind one another as the reference's do
+        for s in b.sources:
+            starts[s] = count
+            count += s.shape[1] if len(s.shape) > 1 else 0
+        places = [places_of(o, 1) for o in (a, b)]
+        maps = [side and [starts[partner.get(s, s)] + at for s, at in side] for side in places]
         if None not in maps:
-            count = sum(s.shape[1] for s in b.sources)
             found = [name_channels(m, count) for m in maps]
             if None not in found and found[0] != found[1] and any("shuffle" in f for f in found):
                 return _channel_words(found, "the concatenated branches", count)
-            # The reference's order, undone: what is yours in its terms?
         if names[0] != names[1]:
             return (f"the branches are concatenated (or called) in another order: {', '.join(names[0])} in yours, "
                     f"but {', '.join(names[1])} in the reference")
-        if None not in maps:
-            count = sum(s.shape[1] for s in b.sources)
-            found = [name_channels(m, count) for m in maps]
-            return _channel_words(found, "the concatenated branches", count)
-        return None
+        return _channel_words(found, "the concatenated branches", count) if None not in maps else None
 
 
 def _against(ours: Tensor, theirs: Tensor) -> str:
@@ -246,25 +243,6 @@ def _source_of(found) -> Tensor:
     return torch.where(found.index.flatten() < 0, -1, which)
 
 
-def _joint_channels(found, sources: list[Value], order: list[Value]) -> list[int] | None:
-    """The channels, where the sources stand behind one another in `order`; None when more than channels moved."""
-    index = found.index
-    if index.dim() < 2 or any(len(s.shape) != index.dim() or s.shape[2:] != index.shape[2:] for s in sources):
-        return None
-    starts = torch.tensor([0] + [source_size(s) for s in found.sources]).cumsum(0)
-    inner = torch.Size(index.shape[2:]).numel()
-    first = index[0].reshape(index.shape[1], -1)[:, 0].contiguous()
-    which = torch.bucketize(first, starts[1:], right=True)
-    if (first < 0).any() or (which >= len(sources)).any():
-        return None
-    before, total = {}, 0
-    for s in order:
-        before[s] = total
-        total += s.shape[1]
-    return [before[sources[w]] + int((f - starts[w]) // inner)
-            for f, w in zip(first.tolist(), which.tolist(), strict=True)]
-
-
 def _part(name: str) -> str:
     """Which of the channels a name of `name_channels` says: "the first half of the channels", or ""."""
     whole = name.startswith("a channel shuffle") or name == "the channels in their order"
@@ -303,8 +281,9 @@ def _channel_words(names: list[str | None], on: str, count: int, shuffled_before
         return f"the channels of {on} are in another order than {theirs}, which the reference has"
     whole = "the channels in their order"
     if whole in names and None not in names:
-        words_of = ["all of them, in their order" if name == whole else name for name in names]
-        return f"{words_of[0]} of {on}, but in the reference {words_of[1]}" if ours != whole else \
-            f"{on}, but in the reference {theirs} of it"
+        changed = theirs if ours == whole else ours
+        on_it = f"{on} with {changed}" if changed.startswith(("the channels", "the two")) else f"{changed} of {on}"
+        return (f"{on} as it is, but in the reference {on_it.replace(on, 'it')}" if ours == whole else
+                f"{on_it}, but in the reference all of them, in their order")
     words_of = [name or "another order of the channels" for name in names]
     return f"{words_of[0]} of {on}, but in the reference {words_of[1]}"
