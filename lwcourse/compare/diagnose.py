@@ -41,8 +41,10 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step,
     found = [[k for k, (_, other, _) in enumerate(outputs) if layout_error(mine, other) <= walk.tolerance]
              for mine, _, _ in outputs]
     if len(outputs) > 1 and all(found) and sorted(places[0] for places in found) == list(range(len(outputs))):
+        mine, reference, steps = outputs[0]
+        words = _why(walk, _parting(walk, len(walk.rows), mine, reference), steps)
         return Finding(f"between layer {len(walk.rows)} of {len(walk.rows)} and the output: the same outputs are "
-                       "returned in another order, exchanged with each other", None)
+                       f"returned in another order{f': {words}' if words else ''}", None)
     for mine, reference, steps in outputs:
         parting = _parting(walk, len(walk.rows), mine, reference)
         if previous is not None and previous.mine_call.fused and (

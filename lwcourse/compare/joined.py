@@ -8,7 +8,7 @@ from lwcourse.compare import formula, operators
 from lwcourse.compare.graph import Node, Value
 from lwcourse.compare.matched import Matched, Side
 from lwcourse.compare.moves import Origin, name_channels, origin
-from lwcourse.compare.operators import is_activation, is_move, ordinal, unchanged
+from lwcourse.compare.operators import is_activation, is_move, ordinal, unchanged, unmoved
 
 MOST_PARTS = 12  # more are a shuffle, or nothing that a list explains
 
@@ -186,6 +186,9 @@ class Joined(Matched):
         name = side.names.get(at)
         if isinstance(name, formula.Value) and name.is_output:
             return f"`{name.layer}`"
+        passing = unmoved(own)  # as half of ShuffleNet's channels, of a tensor that has no short name
+        if passing is not own and passing not in side.names and passing.node is not None and passing.node.name == "cat":
+            return "the other branch"
         return self.name(own, side, 2)
 
 

@@ -98,7 +98,8 @@ def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
 
 def misfit(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
            ) -> tuple[int, int, OperatorLayer, OperatorLayer] | None:
-    """(its place, their number, the two) of the only layers that do not fit, where a BatchNorm is folded into each."""
+    """(their place, the number of layers, the two) of the first that do not fit, where only one network folds its
+    BatchNorms into the layers before them and all are of one kind otherwise."""
     sides = [by_hand(operator_layers(*side)) for side in (mine, reference)]
     norms = [any(layer.kind == "BatchNorm" for layer in side) for side in sides]
     if norms[0] == norms[1]:
@@ -109,7 +110,7 @@ def misfit(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
     if len(sides[0]) != len(sides[1]):
         return None
     wrong = [(i, a, b) for i, (a, b) in enumerate(zip(*sides, strict=True)) if not can_copy(b, a)]
-    if len(wrong) != 1 or wrong[0][1].kind != wrong[0][2].kind:
+    if not wrong or any(a.kind != b.kind for a, b in zip(*sides, strict=True)):
         return None
     return wrong[0][0] + 1, len(sides[0]), *wrong[0][1:]
 
