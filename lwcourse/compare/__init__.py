@@ -9,10 +9,11 @@ names the first in which they differ. `transfer_weights` is the call that change
     prepare.py    random numbers for zeros, ones     order.py      an order that follows the data
     transfer.py   pair layers, copy weights          follow.py     both networks side by side, in rows
     operator_layers.py, operator_pairs.py, regroup.py   layers as operators, where modules do not pair
-    rows.py, diagnose.py, inside.py                  walk along the rows, in words
+    rows.py, diagnose.py, inside.py, hand_norm.py    walk along the rows, in words
     report.py     what `compare` returns
-    matched.py, reordered.py, parted.py              where the operators between two layers part
-    operators.py, moves.py, layouts.py               operators, orders and layouts in words
+    matched.py, joined.py, reordered.py, patterns.py, parted.py   where the operators between two layers part:
+                                                     by numbers, concatenations, orders, several at once, one by one
+    operators.py, moves.py, layouts.py, spelled.py   operators, orders and layouts in words, formulas
     between.py, formula.py                           what a tensor looks like, where operators do not tell
 """
 import math

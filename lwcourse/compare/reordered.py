@@ -36,7 +36,10 @@ class Reordered(Joined):
                  for v, side in ((ours, self.mine), (theirs, self.reference))]
         known = [o is not None and len(o.sources) == 1 and o.sources[0] in side.known
                  for o, side in zip(whole, (self.mine, self.reference), strict=True)]
-        if not all(known) or self.equal(whole[0].sources[0], whole[1].sources[0]):
+        if all(known) and self.equal(whole[0].sources[0], whole[1].sources[0]) and not (
+                len(a.sources) == len(b.sources) == 1 and self.equal(a.sources[0], b.sources[0])):
+            a, b = whole  # as q and k of one tensor, where only one of them is in both networks
+        elif not all(known):
             a, b = (o if is_known and len(old.sources) > 1 else old for o, is_known, old in zip(
                 whole, known, (a, b), strict=True))  # a layer's output, such as an LSTM's, rather than what it is of
         if len(a.sources) != len(b.sources) or len(a.sources) == 1 and not self.equal(a.sources[0], b.sources[0]):
@@ -103,7 +106,9 @@ class Reordered(Joined):
             return None if a.index.shape == b.index.shape else \
                 f"{tuple(a.index.shape)} here, but the reference has {tuple(b.index.shape)}, both made from {on}"
         moved = [rolled(o.index, source.shape) for o in (a, b)]
-        if moved[0] != moved[1]:
+        shuffled = any(words is None and (o.index >= 0).all() and not torch.equal(
+            o.index.flatten(), torch.arange(o.index.numel())) for o, words in zip((a, b), moved, strict=True))
+        if moved[0] != moved[1] and not shuffled:
             return (f"{on} is {moved[0]} in yours, but {moved[1] or 'not'} in the reference" if moved[0] else
                     f"{on} is {moved[1]} in the reference, but not in yours")
         if (a.index < 0).any() or (b.index < 0).any():
