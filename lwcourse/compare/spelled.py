@@ -1,7 +1,7 @@
 """Operators as their formulas, where the other network has them so: then both have the same steps to compare."""
 import torch
 
-from lwcourse.compare.graph import Node, as_formula
+from lwcourse.compare.graph import Node, Value, as_formula
 from lwcourse.compare.operators import is_activation, scalar, unchanged
 
 
@@ -52,7 +52,7 @@ def _into_parts(node: Node) -> None:
     for k, value in enumerate(inner.operands):
         args = tuple(value if a is node.operands[0] else a for a in node.args)
         part = Node(node.function, args, node.kwargs, node.number, step=k + 1)
-        part.outputs = [type(value)(value.shape, part)]
+        part.outputs = [Value(value.shape, part)]
         parts.append(part.outputs[0])
     whole = Node(torch.ops.aten.cat.default, (parts, *inner.args[1:]), {}, node.number, step=len(parts) + 1)
     whole.outputs = [node.outputs[0]]
