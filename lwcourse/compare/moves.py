@@ -101,11 +101,19 @@ def divisors(count: int) -> list[int]:
     return [g for g in range(1, count) if count % g == 0]
 
 
-def name_channels(order: list[int], count: int) -> str | None:
+def name_orders(orders: list[list[int]], count: int) -> list[str | None]:
+    """Names of both networks' orders: beside a shuffle, every second channel is half of another shuffle."""
+    names = [name_channels(order, count) for order in orders]
+    if any(name and "shuffle with" in name for name in names):
+        return [name_channels(order, count, every=False) for order in orders]
+    return names
+
+
+def name_channels(order: list[int], count: int, every: bool = True) -> str | None:
     """Words for a choice and order of `count` channels: "a channel shuffle with 2 groups, first half of it"."""
     steps = {b - a for a, b in zip(order, order[1:], strict=False)}
     step = next(iter(steps)) if len(steps) == 1 else 0
-    if step > 1 and step * len(order) == count:
+    if every and step > 1 and step * len(order) == count:
         return f"every {ordinal(step)} channel from channel {order[0]} on"
     for g in divisors(count):
         whole = shuffled(count, g)

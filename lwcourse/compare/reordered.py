@@ -14,7 +14,7 @@ from lwcourse.compare.moves import (
     axes_of,
     channel_map,
     describe_axes,
-    name_channels,
+    name_orders,
     name_positions,
     origin,
     rolled,
@@ -124,7 +124,7 @@ class Reordered(Joined):
                         f"{on}")
         channels = [channel_map(o, count) for o in (a, b)]
         if None not in channels:
-            found = [name_channels(order, count) for order in channels]
+            found = name_orders(channels, count)
             if len(source.shape) == 3 and not any(name and "shuffle with" in name for name in found):
                 mine, reference = (name_positions(order, count) for order in channels)  # of tokens, not of channels
                 return f"{mine} of {on}, but in the reference {reference}"
@@ -198,7 +198,7 @@ class Reordered(Joined):
         places = [places_of(o, 1) for o in (a, b)]
         maps = [side and [starts[partner.get(s, s)] + at for s, at in side] for side in places]
         if None not in maps:
-            found = [name_channels(m, count) for m in maps]
+            found = name_orders(maps, count)
             if None not in found and found[0] != found[1] and any("shuffle" in f for f in found):
                 return _channel_words(found, "the concatenated branches", count)
         if names[0] != names[1]:
