@@ -3,8 +3,9 @@
 Each hypothesis is a function that looks at the tensors on both sides and returns a sentence, or None.
 """
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -122,7 +123,7 @@ def activation(p: Parting) -> str | None:
     """The same sources, another activation, or the same one on the other side of an addition."""
     if not p.both:
         return None
-    a, b = p.ours, p.theirs
+    a, b = (_outside(f, other) for f, other in ((p.ours, p.theirs), (p.theirs, p.ours)))
     if a.source is b.other:  # the sum of the same two, found the other way round
         a, b = (a, b.turned()) if b.can_turn() else (a.turned(), b) if a.can_turn() else (a, b)
     if (a.source, a.other, a.gate, a.resize) != (b.source, b.other, b.gate, b.resize):
@@ -142,6 +143,12 @@ def activation(p: Parting) -> str | None:
              ((f"on {main} before the {step}", a.inner, b.inner), (f"after the {step}", a.outer, b.outer))
              if mine != reference]
     return "; ".join(parts)
+
+
+def _outside(f: Formula, other: Formula) -> Formula:
+    """ReLU(x) times a gate that is never negative is ReLU(x times the gate), where the other has it there."""
+    same = f.gate in ("Sigmoid", "Hardsigmoid") and f.inner == "ReLU" and f.outer == NONE
+    return replace(f, inner=NONE, outer="ReLU") if same and other.inner == NONE != other.outer else f
 
 
 def other_activation(mine: str, reference: str, place: str) -> str:
@@ -211,6 +218,12 @@ def shapes(p: Parting) -> str | None:
     if p.mine.shape == p.reference.shape:
         return None
     words = f"{tuple(p.mine.shape)} here, but the reference has {tuple(p.reference.shape)}"
+    if p.mine.dim() == p.reference.dim() <= 4 and sorted(p.mine.shape) == sorted(p.reference.shape):
+        for order in permutations(range(p.mine.dim())):
+            turned = p.reference.permute(order)
+            if turned.shape == p.mine.shape and close(turned, p.mine, p.tolerance):
+                last = ", the channels last" if order == (0, 2, 3, 1) else ""
+                return f"{words}: its axes are permuted to {', '.join(map(str, order))} in yours{last}"
     return words + (f"; the reference's is {p.theirs}" if p.theirs is not None else "")
 
 

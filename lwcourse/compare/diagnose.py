@@ -9,9 +9,11 @@ from lwcourse.compare.between import READ, Parting, cause, effect, not_finite, s
 from lwcourse.compare.formula import Value, close
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.graph import needed
+from lwcourse.compare.hand_norm import norm_by_hand
 from lwcourse.compare.inside import IN_A_LAYER, batch_statistics, other_norm, settings
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.matched import Anchor, same_operators
+from lwcourse.compare.operators import UNCHANGED, alone, is_move, unchanged
 from lwcourse.compare.parted import Parted
 from lwcourse.compare.rows import Finding, Row, Walk
 from lwcourse.compare.trace import Layer, Run, has_own_forward
@@ -36,6 +38,13 @@ def first_difference(walk: Walk, outputs: list[tuple[Tensor, Tensor, tuple[Step,
         if row.output_error is not None and row.output_error > walk.tolerance:
             return Finding(_other_result(walk, row), row)
         previous = row
+    found = [[k for k, (_, other, _) in enumerate(outputs) if layout_error(mine, other) <= walk.tolerance]
+             for mine, _, _ in outputs]
+    if len(outputs) > 1 and all(found) and sorted(places[0] for places in found) == list(range(len(outputs))):
+        mine, reference, steps = outputs[0]
+        words = _why(walk, _parting(walk, len(walk.rows), mine, reference), steps)
+        return Finding(f"between layer {len(walk.rows)} of {len(walk.rows)} and the output: the same outputs are "
+                       f"returned in another order{f': {words}' if words else ''}", None)
     for mine, reference, steps in outputs:
         parting = _parting(walk, len(walk.rows), mine, reference)
         if previous is not None and previous.mine_call.fused and (
@@ -61,7 +70,8 @@ def before_the_last(walk: Walk, ours: Run, theirs: Run) -> str | None:
     pairs = zip(call.inputs, partners[0].inputs or [], call.entering, partners[0].entering, strict=False)
     for mine, reference, step, other in pairs:
         if layout_error(mine, reference) > walk.tolerance:
-            words = _why(walk, _parting(walk, len(walk.rows) - 1, mine, reference), (step, other))
+            reached = replace(walk, rows=walk.rows[:-1])  # nothing is known of the layer that broke
+            words = _why(reached, _parting(walk, len(walk.rows) - 1, mine, reference), (step, other))
             return f"Before {walk.place(row)}: {words}" if words else None
     return None
 
@@ -125,9 +135,31 @@ def _other_numbers(anchors: list[Anchor], everywhere: bool = False) -> list[Anch
     return found
 
 
+def _opened(steps: tuple[Step, Step], anchors: list[Anchor]) -> list[Anchor]:
+    """Anchors that are concatenations in both networks, and are only moved from there to `steps`, become transparent.
+
+    DenseNet reads a concatenation of concatenations: its parts say more than that the whole is another one.
+    """
+    cats = [a for a in anchors if all(v.node is not None and unchanged(v).node is not None and
+                                      unchanged(v).node.name == "cat" for v in (a.mine, a.reference))]
+    ends = [{a.mine for a in anchors} - {a.mine for a in cats},
+            {a.reference for a in anchors} - {a.reference for a in cats}]
+    seen: set[Step] = set()
+    for step, stops in zip(steps, ends, strict=True):
+        waiting = [step]
+        while waiting:
+            value = waiting.pop()
+            if value not in seen and value not in stops:
+                seen.add(value)
+                if value.node is not None and (is_move(value) or value.node.name in UNCHANGED):
+                    waiting += value.node.operands
+    return [replace(a, opened=True) if a in cats and (a.mine in seen or a.reference in seen) else a for a in anchors]
+
+
 def _behind(steps: tuple[Step, Step], anchors: list[Anchor]) -> list[Anchor]:
     """The anchors from which two values are made; computing with the others would be for nothing."""
-    known = [{a.mine for a in anchors}, {a.reference for a in anchors}]
+    anchors = _opened(steps, anchors)
+    known = [{a.mine for a in anchors if not a.opened}, {a.reference for a in anchors if not a.opened}]
     used = [{step, *(v for node in needed([step], side) for v in node.operands)}
             for step, side in zip(steps, known, strict=True)]
     return [a for a in anchors if a.mine in used[0] or a.reference in used[1] or not a.name.layer]
@@ -153,6 +185,7 @@ def _anchors(walk: Walk) -> list[Anchor]:
                 if reference is None or k >= len(reference):
                     continue
                 tensor = mine[k] if mine is not None and k < len(mine) else reference[k]
+                v, w = alone(v), alone(w)
                 if tuple(tensor.shape) == v.shape and tensor.dim() > 0:
                     name = Value(row.mine.name, is_output, reference[k], which)
                     found.append(Anchor(v, w, tensor, reference[k], name))
@@ -317,6 +350,23 @@ def _gap_words(run: list[Row]) -> str:
     return f"your network has {len(layers)} layers too many here, from {first} to {last}"
 
 
+def _later(walk: Walk, run: list[Row]) -> str | None:
+    """The one layer that is missing here comes later in the learner's network."""
+    if len(run) != 1 or run[0].mine is not None:
+        return None
+    k = walk.rows.index(run[0])
+    place = next((i for i, row in enumerate(walk.rows[k + 1:], k + 1) if row.reference is None and
+                  row.mine.kind == run[0].reference.kind and row.mine.shapes == run[0].reference.shapes), None)
+    if place is None or place == k + 1 or walk.rows[place - 1].mine is None:
+        return None
+    ends, call = list(walk.runs[0].leaving.values()), walk.rows[place].mine_call
+    read = {v for node in needed(ends) for v in node.operands} | set(ends)
+    if call is None or not read & set(call.leaving):
+        return None  # it is called, but nothing comes of it
+    return (f"the reference has {_what(run[0].reference)} here, your network only after "
+            f"{_what(walk.rows[place - 1].mine)}: the layers stand in another order")
+
+
 def _lengths(walk: Walk) -> str:
     mine, reference = walk.counts
     if mine == reference:
@@ -328,10 +378,16 @@ def _missing_or_extra(walk: Walk, k: int) -> str:
     before = next((row for row in walk.rows[:k][::-1] if row.mine is not None and row.reference is not None), None)
     where = f"after {walk.place(before)}: " if before is not None else "at the start: "
     run = _gap_run(walk, k)
-    words = _gap_words(run)
+    words = _later(walk, run) or _gap_words(run)
     following = walk.rows[k + len(run)] if k + len(run) < len(walk.rows) else None
     if following is not None and (following.mine is None or following.reference is None):
-        words += "; and " + _gap_words(_gap_run(walk, k + len(run)))
+        others = _gap_run(walk, k + len(run))
+        if len(run) == len(others) == 1:
+            pair = (following, run[0]) if run[0].mine is None else (run[0], following)
+            said = norm_by_hand(*pair, walk.tolerance) if pair[0].mine and pair[1].reference else None
+            if said is not None:
+                return f"{where}{said}"
+        words += "; and " + _gap_words(others)
     return f"{where}{words}{_lengths(walk)}"
 
 

@@ -175,7 +175,8 @@ class Graph(TorchDispatchMode):
 
 
 def as_formula(node: Node) -> list[Node] | None:
-    """A norm as the operators of its formula, the last of which makes what the norm makes; None for other nodes."""
+    """A norm, Hardsigmoid, Hardswish or a convolution in groups as the operators of its formula, the last of which
+    makes what it makes; None for other nodes."""
     aten = torch.ops.aten
     made: list[Node] = []
 
@@ -185,6 +186,26 @@ def as_formula(node: Node) -> list[Node] | None:
         made.append(new)
         return new.outputs[0]
 
+    if node.name in ("hardsigmoid", "hardswish"):
+        shifted = do(aten.hardtanh.default, do(aten.add.Tensor, node.args[0], 3), 0, 6)
+        if node.name == "hardswish":
+            shifted = do(aten.mul.Tensor, node.args[0], shifted)
+        do(aten.div.Tensor, shifted, 6)
+        made[-1].outputs = [node.outputs[0]]
+        return made
+    if node.name == "convolution":
+        x, weight, bias, stride, padding, dilation, transposed, more, groups = node.args
+        size, rows = x.shape[1] // groups, weight.shape[0] // groups
+        if transposed or groups == 1:
+            return None
+        parts = []
+        for k in range(groups):
+            w, b = (v and do(aten.slice.Tensor, v, 0, k * rows, (k + 1) * rows) for v in (weight, bias))
+            part = do(aten.slice.Tensor, x, 1, k * size, (k + 1) * size)
+            parts.append(do(aten.convolution.default, part, w, b, stride, padding, dilation, False, more, 1))
+        do(aten.cat.default, parts, 1)
+        made[-1].outputs = [node.outputs[0]]
+        return made
     if node.name == "native_layer_norm":
         x, shape, weight, bias, eps = node.args
         axes = list(range(-len(shape), 0))

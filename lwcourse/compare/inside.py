@@ -15,7 +15,7 @@ SETTINGS = {  # attribute -> its name in a sentence, in the order of mention
     "in_features": "input features", "out_features": "output features", "padding_mode": "padding mode",
     "output_padding": "output padding", "eps": "eps", "num_features": "channels", "num_groups": "groups",
     "num_channels": "channels", "normalized_shape": "normalised shape", "num_parameters": "slopes",
-    "num_heads": "heads", "track_running_stats": "running statistics",
+    "num_heads": "heads", "batch_first": "batch_first", "track_running_stats": "running statistics",
 }
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lwcourse.compare import formula, operators
-from lwcourse.compare.graph import Node, Value, as_formula, evaluate, needed
+from lwcourse.compare.graph import Node, Value, evaluate, needed
 from lwcourse.compare.layouts import arrangements, layout_error
 from lwcourse.compare.operators import (
     is_move,
@@ -16,8 +16,10 @@ from lwcourse.compare.operators import (
     unmoved,
     words,
 )
+from lwcourse.compare.spelled import spell_out
 
 MOST_NODES = 400
+MOST_LETTERS = 260  # in the two sides of a sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,7 @@ class Anchor:
     ours: Tensor
     theirs: Tensor
     name: formula.Value
+    opened: bool = False  # a concatenation that is compared part by part: only its name counts
 
 
 @dataclass(eq=False)
@@ -54,9 +57,13 @@ class Matched:
         self.tolerance = tolerance
         self.inside = inside
         self.images = next((len(a.ours) for a in anchors if not a.name.layer and a.ours.dim()), 1)
-        _spell_out(needed([mine], {a.mine for a in anchors}), needed([reference], {a.reference for a in anchors}))
-        self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in anchors}, names[0])
-        self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in anchors}, names[1])
+        known = [a for a in anchors if not a.opened]
+        spell_out(needed([mine], {a.mine for a in known}), needed([reference], {a.reference for a in known}))
+        self.mine = self._side(mine, {a.mine: (a.ours, a.name) for a in known}, names[0])
+        self.reference = self._side(reference, {a.reference: (a.theirs, a.name) for a in known}, names[1])
+        for side, labels in ((self.mine, {a.mine: a.name for a in anchors}),
+                             (self.reference, {a.reference: a.name for a in anchors})):
+            side.names |= {v: name for v, name in labels.items() if v in side.tensors and v not in side.names}
         self._match()
 
     @property
@@ -144,7 +151,8 @@ class Matched:
         return left, right
 
     def _same_term(self, ours: Value, theirs: Value) -> bool:
-        return self.equal(ours, theirs) or ours in self.mine.names and theirs in self.reference.names and \
+        both = ours in self.mine.tensors and theirs in self.reference.tensors
+        return self.equal(ours, theirs) or both and ours in self.mine.names and theirs in self.reference.names and \
             layout_error(self.mine.tensors[ours], self.reference.tensors[theirs]) <= self.tolerance
 
     def _is(self, value: Value, base: Value, side: Side) -> bool:
@@ -211,14 +219,21 @@ class Matched:
         node = value.node
         if node is None:
             return "a constant"
-        if depth == 0:
-            return "what was made of it" if not node.operands else "..."
+        if depth <= 0:
+            label = side.names.get(unchanged(node.operands[0])) if operators.is_activation(node) else None
+            return f"{words(node)} of {label}" if isinstance(label, formula.Value) else \
+                "..." if node.operands else "what was made of it"
         if is_move(value) and len(node.operands) == 1:
             part, padded = operators.taken(node), operators.padding_words(node)
-            whole = self.name(node.operands[0], side, depth)
+            whole = self.name(node.operands[0], side, depth - bool(part))
+            if node.name == "repeat":
+                return f"{whole}, tiled {'x'.join(map(str, node.args[1]))} times"
             if padded:
                 return f"{whole}, padded {padded},"
             return f"{part} of {whole}" if part else whole
+        usual = self._usual(node, side, depth)
+        if usual:
+            return usual
         inputs = [self.name(v, side, depth - 1) for v in node.operands]
         if node.name in ("rsub", "sub") and len(inputs) == 1 and not scalar(node):
             return f"({number(node.args[1] if node.name == 'rsub' else node.args[0])} minus {inputs[0]})"
@@ -237,8 +252,30 @@ class Matched:
         if node.name in operators.MATRIX_PRODUCTS:
             return f"the matrix product of {' and '.join(inputs[-2:])}"
         if node.name in ("cat", "stack"):
-            return f"the concatenation of {', '.join(inputs)}"
+            more = f" and {len(inputs) - 3} more" if len(inputs) > 5 else ""
+            return f"the concatenation of {', '.join(inputs[:3] if more else inputs)}{more}"
         return f"{words(node)} of {inputs[0]}" if inputs else words(node)
+
+    def _usual(self, node: Node, side: Side, depth: int) -> str | None:
+        """A name for several operators that are one thing: the minimum, a vector of length 1, a tiled map."""
+        first = unchanged(node.operands[0]).node if node.operands else None
+        if node.name == "convolution":
+            weight = side.names.get(unmoved(node.args[1]))
+            which = f" `{weight.removesuffix('.weight')}`" if isinstance(weight, str) and weight else ""
+            return f"convolution{which} of {self.name(node.operands[0], side, depth - 1)}"
+        if node.name == "neg" and first is not None and "max_pool" in first.name:
+            inner = unchanged(first.operands[0]).node
+            if inner is not None and inner.name == "neg":
+                what = words(first).replace("max", "minimum", 1)
+                return f"{what} of {self.name(inner.operands[0], side, depth - 1)}"
+        if node.name == "div" and len(node.operands) == 2:
+            whole, length = unchanged(node.operands[0]), unmoved(node.operands[1])
+            length = unmoved(length.node.operands[0]) if length.node is not None and \
+                length.node.name in ("clamp_min", "clamp", "maximum") else length
+            if length.node is not None and "norm" in length.node.name and whole in map(unchanged, length.node.operands):
+                axes = words(length.node).split(" over ")[-1]
+                return f"{self.name(whole, side, depth - 1)}, normalised to length 1 along {axes}"
+        return None
 
     def ours(self, value: Value) -> str:
         return self.name(value, self.mine)
@@ -246,20 +283,16 @@ class Matched:
     def theirs(self, value: Value) -> str:
         return self.name(value, self.reference)
 
-    def _texts(self, ours: Value, theirs: Value) -> str:
-        return f"yours is {self.ours(ours)}, but the reference's is {self.theirs(theirs)}"
-
-
-def _spell_out(mine: list[Node], reference: list[Node]) -> None:
-    """Where only one side has a norm as one operator, it becomes its formula there."""
-    for name in ("native_layer_norm", "native_batch_norm"):
-        sides = [[node for node in nodes if node.name == name] for nodes in (mine, reference)]
-        if bool(sides[0]) == bool(sides[1]):
-            continue
-        for node in sides[0] or sides[1]:
-            made = as_formula(node)
-            if made is not None:
-                node.outputs[0].node = made[-1]
+    def _texts(self, ours: Value, theirs: Value) -> str | None:
+        """Both in words, as deep as it takes to tell them apart; None where even that is not enough."""
+        found = [(self.name(ours, self.mine, depth), self.name(theirs, self.reference, depth))
+                 for depth in (3, 2, 1, 5, 8)]
+        found = [(a, b) for a, b in found if a != b]
+        if not found:
+            return None
+        short = (pair for pair in found if sum(map(len, pair)) < MOST_LETTERS)
+        a, b = next(short, min(found, key=lambda pair: sum(map(len, pair))))
+        return f"yours is {a}, but the reference's is {b}"
 
 
 def same_operators(mine: list[Node], reference: list[Node]) -> bool:

@@ -20,10 +20,11 @@ class Origin:
     index: Tensor
 
 
-def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | None:
+def origin(value: Value, stops: set[Value], scaled: bool = False, strict: bool = False) -> Origin | None:
     """The sources of a value, behind everything that only moves elements; None when that cannot be followed.
 
-    With `scaled`, a multiplication by a number is looked through too.
+    With `scaled`, a multiplication by a number is looked through too. What is in `stops` is no source where it only has
+    other axes, unless `strict`.
     """
     sources: list[Value] = []
     rank = len(value.shape)
@@ -35,8 +36,8 @@ def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | No
         seen.add(one)
         moved = one.node is not None and (is_move(one) or one.node.name in UNCHANGED and not rounds(one.node)
                                           or scaled and is_factor(one.node))
-        if moved and (one is value or one not in stops or len(one.shape) != rank):
-            waiting += one.node.operands[::-1]
+        if moved and (one is value or one not in stops or not strict and len(one.shape) != rank):
+            waiting += moved_operands(one)[::-1]
         else:
             sources.append(one)
     order = {v: k for k, v in enumerate(sources)}
@@ -59,6 +60,19 @@ def origin(value: Value, stops: set[Value], scaled: bool = False) -> Origin | No
     except (RuntimeError, IndexError, ValueError):
         return None
     return Origin(sources, made.round().long() - 1)
+
+
+def moved_operands(value: Value) -> list[Value]:
+    """What an operator takes its elements from; the places that it takes them from, where they are constants, are
+    none."""
+    operands = value.node.operands
+    if value.node.name not in ("index", "index_select", "gather"):
+        return operands
+    def is_constant(place: Value) -> bool:
+        nodes = needed([place])
+        leaves = [v for node in nodes for v in node.operands if v.node is None] + [place] * (place.node is None)
+        return len(nodes) <= 20 and not any(v.tensor.is_floating_point() for v in leaves)
+    return operands[:1] + [v for v in operands[1:] if not is_constant(v)]
 
 
 def channel_map(found: Origin, channels: int) -> list[int] | None:
@@ -87,8 +101,20 @@ def divisors(count: int) -> list[int]:
     return [g for g in range(1, count) if count % g == 0]
 
 
-def name_channels(order: list[int], count: int) -> str | None:
+def name_orders(orders: list[list[int]], count: int) -> list[str | None]:
+    """Names of both networks' orders: beside a shuffle, every second channel is half of another shuffle."""
+    names = [name_channels(order, count) for order in orders]
+    if any(name and "shuffle with" in name for name in names):
+        return [name_channels(order, count, every=False) for order in orders]
+    return names
+
+
+def name_channels(order: list[int], count: int, every: bool = True) -> str | None:
     """Words for a choice and order of `count` channels: "a channel shuffle with 2 groups, first half of it"."""
+    steps = {b - a for a, b in zip(order, order[1:], strict=False)}
+    step = next(iter(steps)) if len(steps) == 1 else 0
+    if every and step > 1 and step * len(order) == count:
+        return f"every {ordinal(step)} channel from channel {order[0]} on"
     for g in divisors(count):
         whole = shuffled(count, g)
         for start in range(0, count, len(order)):
@@ -96,17 +122,44 @@ def name_channels(order: list[int], count: int) -> str | None:
                 return _chosen("" if g == 1 else f"a channel shuffle with {g} groups", start, len(order), count)
     if order == list(range(count))[::-1]:
         return "the channels backwards"
-    steps = {b - a for a, b in zip(order, order[1:], strict=False)}
-    if len(steps) == 1 and (step := steps.pop()) > 0:
-        if step == 1:
-            return f"channels {order[0]} to {order[-1]} of {count}"
-        return f"every {ordinal(step)} channel from {order[0]} on"
+    if step == 1:
+        return f"channels {order[0]} to {order[-1]} of {count}"
+    if step > 1:
+        return f"every {ordinal(step)} channel from channel {order[0]} on"
+    if step < 0:
+        return f"channels {order[0]} to {order[-1]} (backwards) of {count}" if step == -1 else \
+            f"every {ordinal(-step)} channel from channel {order[0]} on, backwards"
     if sorted(order) == list(range(count)):
         for shift in range(1, count):
             if order == list(range(shift, count)) + list(range(shift)):
                 return ("the two halves of the channels exchanged" if 2 * shift == count
                         else f"the channels rolled by {count - shift}")
+    ends = [k for k in range(1, len(order)) if abs(order[k] - order[k - 1]) != 1]
+    runs = [order[a:b] for a, b in zip([0, *ends], [*ends, len(order)], strict=True)]
+    if 1 < len(runs) <= 4 and min(map(len, runs)) > 1:
+        return "channels " + ", then ".join(f"{run[0]} to {run[-1]}{' (backwards)' * (run[0] > run[-1])}"
+                                            for run in runs)
     return None
+
+
+def name_positions(order: list[int], count: int) -> str:
+    """Words for a choice of `count` positions of axis 1, as of tokens: of a square map, by rows and columns."""
+    if order == list(range(count)):
+        return "all positions in their order"
+    if order == list(range(count))[::-1]:
+        return "the positions backwards"
+    side = math.isqrt(count)
+    rows, columns = ([f(p) for p in order] for f in (lambda p: p // side, lambda p: p % side))
+    rows, columns = list(dict.fromkeys(rows)), list(dict.fromkeys(columns))
+    if side * side == count and order == [r * side + c for r in rows for c in columns] and len(rows) < side:
+        listed = [", ".join(map(str, places)) for places in (rows, columns)]
+        return f"rows {listed[0]} and columns {listed[1]} of the {side}x{side} positions"
+    steps = {b - a for a, b in zip(order, order[1:], strict=False)}
+    if len(order) > 2 and len(steps) == 1 and (step := steps.pop()) > 0:
+        every = f", every {ordinal(step)}" if step > 1 else ""
+        return f"positions {order[0]} to {order[-1]}{every} of axis 1"
+    more = ", ..." if len(order) > 6 else ""
+    return f"position{'s' * (len(order) > 1)} {', '.join(map(str, order[:6]))}{more} of axis 1"
 
 
 def _chosen(shuffle: str, start: int, size: int, count: int) -> str:

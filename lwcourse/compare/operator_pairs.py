@@ -96,6 +96,25 @@ def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
     return list(zip(*sides, strict=True)) if _fits(*sides) else None
 
 
+def misfit(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
+           ) -> tuple[int, int, OperatorLayer, OperatorLayer] | None:
+    """(their place, the number of layers, the two) of the first that do not fit, where only one network folds its
+    BatchNorms into the layers before them and all are of one kind otherwise."""
+    sides = [by_hand(operator_layers(*side)) for side in (mine, reference)]
+    norms = [any(layer.kind == "BatchNorm" for layer in side) for side in sides]
+    if norms[0] == norms[1]:
+        return None
+    k = 0 if norms[0] else 1
+    seen = (mine, reference)[k][0]
+    sides[k] = folded(sides[k], by_data(list(seen.leaving.values())))
+    if len(sides[0]) != len(sides[1]):
+        return None
+    wrong = [(i, a, b) for i, (a, b) in enumerate(zip(*sides, strict=True)) if not can_copy(b, a)]
+    if not wrong or any(a.kind != b.kind for a, b in zip(*sides, strict=True)):
+        return None
+    return wrong[0][0] + 1, len(sides[0]), *wrong[0][1:]
+
+
 def _fits(mine: list[OperatorLayer], reference: list[OperatorLayer]) -> bool:
     """Whether all can be copied, and what one side shares between two layers, the other shares too."""
     if len(mine) != len(reference) or not all(can_copy(b, a) for a, b in zip(mine, reference, strict=True)):

@@ -151,8 +151,10 @@ WORDS: dict[str, Callable[[Node], str]] = {
     "native_group_norm": lambda n: f"GroupNorm with {n.args[6]} groups (eps {number(n.args[7])})",
     "cumsum": lambda n: f"the cumulative sum along axis {n.args[1]}",
     "maximum": lambda n: "the larger of the two", "minimum": lambda n: "the smaller of the two",
+    "convolution": lambda n: f"convolution in {n.args[-1]} groups" if n.args[-1] > 1 else "convolution",
     "masked_fill": lambda n: "a mask", "where": lambda n: "a choice by a mask",
-    "tril": lambda n: "the lower triangle", "triu": lambda n: "the upper triangle",
+    "tril": lambda n: "the lower triangle (as of a causal mask)",
+    "triu": lambda n: "the upper triangle (as of a causal mask)",
     **dict.fromkeys(MATRIX_PRODUCTS, lambda n: "the matrix product"),
 }
 
@@ -168,7 +170,7 @@ def words(node: Node) -> str:
         return WORDS[name](node)
     factor = scalar(node)
     if factor is not None:
-        return f"a {factor[0]} {number(factor[1])}"
+        return f"{'an' if factor[0].startswith('add') else 'a'} {factor[0]} {number(factor[1])}"
     if name in SUMS | PRODUCTS:
         return {"add": "the sum", "mul": "the product", "div": "the quotient"}.get(name, "the difference")
     part = taken(node)
@@ -262,8 +264,17 @@ def unchanged(value: Value) -> Value:
     """The value behind operators that change nothing."""
     while value.node is not None and (
             value.node.name in UNCHANGED and not rounds(value.node)
+            or scalar(value.node) in (("addition of", 0.0), ("multiplication by", 1.0))  # as Python's sum() adds 0
             or value.node.name in ("view", "expand", "unsafe_view", "reshape", "reshape_alias")
             and value.node.operands[0].shape == value.shape):
+        value = value.node.operands[0]
+    return value
+
+
+def alone(value: Value) -> Value:
+    """The value behind concatenations of one tensor, as DenseNet's first layer makes."""
+    while value.node is not None and value.node.name == "cat" and len(value.node.operands) == 1 and \
+            value.node.operands[0].shape == value.shape:
         value = value.node.operands[0]
     return value
 

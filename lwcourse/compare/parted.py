@@ -20,6 +20,7 @@ from lwcourse.compare.operators import (
     PRODUCTS,
     SUMS,
     is_activation,
+    is_factor,
     is_move,
     number,
     scalar,
@@ -27,13 +28,13 @@ from lwcourse.compare.operators import (
     words,
 )
 from lwcourse.compare.order import COMMUTE
-from lwcourse.compare.reordered import Reordered
+from lwcourse.compare.patterns import Patterns
 
 MOST_TRIES = 160
 SIMPLE = {"add", "mul", "mean", "amax", *operators.POOLINGS}  # what a `Formula` can say
 
 
-class Parted(Reordered):
+class Parted(Patterns):
     """The mistake between two tensors that differ, in words."""
 
     def read(self, parting: Parting) -> Parting | None:
@@ -41,6 +42,8 @@ class Parted(Reordered):
         names, values = [], []
         for side in (self.mine, self.reference):
             stops = side.known - {side.target}
+            if any(n.name == "repeat" for n in side.nodes(stops)):
+                return None  # a map that is tiled is no map that only lies elsewhere
             nodes = [n for n in side.nodes(stops if side.target not in side.known else side.known)
                      if not is_move(n.outputs[0]) and n.name not in operators.UNCHANGED]
             if len(nodes) > 6 or any(scalar(n) or not is_activation(n) and n.name not in SIMPLE for n in nodes):
@@ -63,10 +66,14 @@ class Parted(Reordered):
         if self._way(whole[1], self.reference, lambda v: self.equal(whole[0], v)) or \
                 self._way(whole[0], self.mine, lambda v: self.equal(v, whole[1])):
             return self.compare(*whole)
+        said = self._patterns()
+        if said is not None:
+            return said
         for ours, theirs, user in self._pieces():
             if user is not None and user.name in SUMS and ours in self.mine.known and theirs in self.reference.known:
-                return f"the shortcut adds {self.ours(ours)}, but in the reference {self.theirs(theirs)}"
-            said = self.compare(ours, theirs)
+                twice = " (which is so added to itself)" if len(set(map(unchanged, user.operands))) == 1 else ""
+                return f"the shortcut adds {self.ours(ours)}{twice}, but in the reference {self.theirs(theirs)}"
+            said = self._instead(ours, theirs, user) or self._in_steps(ours, theirs, user) or self.compare(ours, theirs)
             if said:
                 return said
         return None
@@ -90,6 +97,8 @@ class Parted(Reordered):
                     if self.equal(value, other) or is_parameter(other) or \
                             replaced != self._same_operands(value, other):
                         continue
+                    if node.name in ("maximum", "minimum") and any(self.equal(v, other) for v in node.operands):
+                        continue  # the larger of one tensor and itself: then the maximum is too much, not what it reads
                     tries += 1
                     if tries > MOST_TRIES:
                         break
@@ -123,7 +132,7 @@ class Parted(Reordered):
                 ) -> str | None:
         """What is different in how two tensors were made, which go into `whole`."""
         ours, theirs = unchanged(ours), unchanged(theirs)
-        if depth > 40:
+        if depth > 40 or ours not in self.mine.tensors or theirs not in self.reference.tensors:
             return None
         inside = self._way(theirs, self.reference, lambda v: self.equal(ours, v))
         if inside is not None:
@@ -140,6 +149,10 @@ class Parted(Reordered):
         if a is None or b is None:
             return self._texts(*(whole or (ours, theirs)))
         single = [is_move(v) and len(v.node.operands) == 1 for v in (ours, theirs)]
+        if (a.name == "repeat") != (b.name == "repeat"):
+            said = self._texts(ours, theirs)
+            if said:
+                return said
         taking = [single[k] and operators.taken(v.node) is not None for k, v in enumerate((ours, theirs))]
         if single[0] and not taking[0]:
             return self.compare(a.operands[0], theirs, depth + 1, whole)
@@ -157,7 +170,8 @@ class Parted(Reordered):
             if left and right:
                 if words(a) != words(b):
                     return self._texts(ours, theirs)
-                return self.compare(left[0], right[0], depth + 1, (ours, theirs))
+                return self._in_steps(left[0], right[0], a) or \
+                    self.compare(left[0], right[0], depth + 1, (ours, theirs))
             if words(a) != words(b):
                 return self._replaced(a, b)
             return self._operands(a, b)
@@ -202,10 +216,19 @@ class Parted(Reordered):
                     else f"yours is {full}, but the reference's is {on}")
         if is_activation(node):
             what = words(node)
+            before = unchanged(base).node
+            if not missing and not on.startswith(what) and before is not None and is_activation(before) and \
+                    before.name != "softmax" and base not in other.known:
+                return f"{what} on {on}, but the reference has no activation there beyond that {words(before)}"
             if not missing and on.startswith(what):
                 return f"{what} twice: it is applied to {on} once more, but the reference has it once"
             moved = next((n for n in self.relevant[0] if words(n) == what and n.operands), None) if missing else None
             if moved is not None and not self.equal(moved.operands[0], base):
+                way = self._way(moved.operands[0], self.mine, lambda v: unchanged(v) is unchanged(base)) or []
+                passed = [v.node for v in way if not is_move(v) and v.node.name not in operators.UNCHANGED]
+                if passed:
+                    between = " and ".join(words(n) for n in passed[::-1])
+                    return f"{what} stands after {between} in yours, but in the reference before it, on {on}"
                 return (f"{what} stands at another place: the reference has it on {on}, your network on "
                         f"{self.ours(moved.operands[0])}")
             return (f"no activation on {on}, but the reference has {what} there: the activation is missing" if missing
@@ -215,20 +238,27 @@ class Parted(Reordered):
             minus = node.name in ("sub", "rsub") or node.kwargs.get("alpha", 1) == -1
             verb = "subtracts" if minus else "adds"
             link = "from" if minus else "to"
+            data = not all(self._of_parameters(v) for v in node.operands if not self._is(v, base, side))
             if missing:
-                kind = "the shortcut" if self._is_anchor(node, side) else "the addition"
+                kind = "the shortcut" if self._is_anchor(node, side) and data else "the addition"
                 return f"{kind} is missing: the reference {verb} {others[0]} {link} {on}"
             extra = next(v for v in node.operands if v in side.tensors and not self._is(v, base, side))
             if any(self._same_term(extra, v) for v, _ in self._flat_terms(base, other, SUMS)):
                 return f"{others[0]} is added twice in yours, once in the reference"
-            kind = "a shortcut" if self._is_anchor(node, side) else "an addition"
+            kind = "a shortcut" if self._is_anchor(node, side) and data else "an addition"
             done = "subtracted from" if minus else "added to"
             return f"{kind} too many: {others[0]} is {done} {on}, but not in the reference"
         if node.name in PRODUCTS and others:
             whole = self.name(top, side)
+            if "normalised to length 1" in whole:
+                return (f"the reference has {whole}, yours {on} as it is" if missing
+                        else f"yours is {whole}, but the reference's is {on} as it is")
             return (f"the multiplication is missing: the reference has {whole}, yours is {on}" if missing
                     else f"a multiplication too many: yours is {whole}, the reference's is {on}")
         what = words(node)
+        if node.name in ("maximum", "minimum") and others:
+            return (f"the reference has the {node.name} of {on} and {others[0]}, yours is {on}" if missing
+                    else f"yours is the {node.name} of {on} and {others[0]}, but the reference's is {on}")
         if node.name == "neg":
             where = "the reference, not in yours" if missing else "yours, not in the reference"
             return f"{on} changes its sign (is subtracted) in {where}"
@@ -244,6 +274,9 @@ class Parted(Reordered):
             return self._texts(a.outputs[0], b.outputs[0])
         if bool(scalar(a)) != bool(scalar(b)):
             return self._texts(a.outputs[0], b.outputs[0])
+        if scalar(a) and scalar(b) and not is_factor(a) and not is_factor(b):
+            added = [number(scalar(node)[1]) for node in (a, b)]
+            return f"{added[0]} is added to {self.ours(a.operands[0])}, but in the reference {added[1]}"
         if scalar(a) and scalar(b):
             return (f"a scale is wrong: {self.ours(a.operands[0])} with {ours}, but in the reference with {theirs}")
         link = "on" if is_activation(a) and is_activation(b) and "softmax" not in (a.name, b.name) else "of"
@@ -330,7 +363,13 @@ class Parted(Reordered):
                 alike = [(v, w) for v, _ in left for w, _ in right if self._same_operands(v, w)]
                 v, w = (alike or [(left[0][0], right[0][0])])[0]
                 if noun == "sum" and unchanged(v) in self.mine.known and unchanged(w) in self.reference.known:
-                    return f"the shortcut adds {self.ours(v)}, but in the reference {self.theirs(w)}"
+                    both = [u for u, _ in self._flat_terms(ours, self.mine, kind)]
+                    twice = " (twice, so to itself)" if both.count(unchanged(v)) > 1 else ""
+                    return f"the shortcut adds {self.ours(v)}{twice}, but in the reference {self.theirs(w)}"
+                signs = [dict(left)[v], dict(right)[w]]
+                if noun == "product" and signs[0] != signs[1]:
+                    verbs = ["multiplies by" if sign > 0 else "divides by" for sign in signs]
+                    return f"your network {verbs[0]} {self.ours(v)}, but the reference {verbs[1]} {self.theirs(w)}"
                 return self.compare(v, w, 1, (ours, theirs))
             if not left and right:
                 listed = " and ".join(self.theirs(v) for v, _ in right)

@@ -243,7 +243,7 @@ FAULTS = (
     Fault("scale_twice", "times the layer scale twice", END, all_of(r"twice|square|two times|2 times|times .* times")),
     Fault("scale_shortcut", "layer scale on the shortcut", END, all_of(GATE, "times|multipl|scal")),
     Fault("scale_sum", "layer scale on the sum", END, all_of(GATE, "times|multipl|scal", "sum|addition|plus|shortcut")),
-    Fault("scale_plus", "1 + layer scale", END, all_of(r"1 \+|plus 1|plus one|\+ 1")),
+    Fault("scale_plus", "1 + layer scale", END, all_of(r"1 \+|plus 1|plus one|\+ 1|adds 1 to")),
     Fault("scale_divides", "divided by the layer scale", END, all_of(r"divi")),
     Fault("scale_sigmoid", "sigmoid of the layer scale", END, extra("Sigmoid") + "|" + instead("Sigmoid.*", GATE)),
     Fault("turned_in", "H and W swapped in the permute before the norm", NORM, PIXEL_ORDER),

@@ -340,8 +340,10 @@ SCNN_FAULTS = (
     Fault("no_dilation", "no dilation in the fusion", at("fd.0"), instead("dilation 1", "dilation 4")),
     Fault("windows", "windows 1, 2, 4, 6", at("pp.2.0", "pp.1.1"),
           all_of(r"\b4\b|4x4|4, 4", r"reference.*(?:3x3|3, 3|\b3\b)")),
-    Fault("windows_reversed", "windows 6, 3, 2, 1", WINDOW,
-          all_of("6x6|6, 6|\\b6\\b", r"reference.*(?:1x1|1, 1|\b1\b|global)")),
+    # The same network as one that concatenates them backwards.
+    Fault("windows_reversed", "windows 6, 3, 2, 1", f"{WINDOW}|{PYRAMID}",
+          all_of("6x6|6, 6|\\b6\\b", r"reference.*(?:1x1|1, 1|\b1\b|global)") + "|"
+          + all_of("concatenated", "order.*`pp.0.1`, `pp.1.1`.*`pp.1.1`, `pp.0.1`")),
     Fault("pyramid_max", "maximum for average in the pyramid", WINDOW, instead(MAXIMUM, AVERAGE)),
     Fault("pyramid_last", "the map last in the pyramid's concatenation", PYRAMID, all_of("concatenated", "order")),
     Fault("pyramid_order", "the pyramid's maps in the other order", PYRAMID,

@@ -153,7 +153,7 @@ FAULTS = (
           r"altern|interleav|in turn|shuffle|another order"),
     Fault("ghost_sum", "the second part added to the first", INTO_G2[2], r"plus|sum|adds|added|addition"),
     Fault("ghost_twice", "the first part twice", INTO_G2[2],
-          r"`bl.2.g1.pb`.*(twice|again|both|instead)|`bl.2.g1.pb`.*`bl.2.g1.pb` in yours|"
+          r"(`bl.2.g1.pb`|input of `bl.2.g1.c`).*(twice|again|both|instead)|`bl.2.g1.pb`.*`bl.2.g1.pb` in yours|"
           + instead(r"`bl.2.g1.pb`.*`bl.2.g1.pb`", "`bl.2.g1.cb`")),
     Fault("ghost_stack_max", "maximum of both parts as the second", at("bl.1.g1.cb", "bl.1.d"), r"(?i)maxim|larger"),
     Fault("se_ratio16", "SE reduces to 1/16", at("bl.3.se.0"), instead("channels 4", "channels 20")),

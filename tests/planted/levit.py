@@ -335,7 +335,7 @@ FAULTS = (
           missing(r"addition|sum|mean|average|second|`?hl2`?|the output of `hl2`") + "|"
           + all_of("output of `hl`", "plus|mean|average|add", "output of `hl2`")),
     Fault("one_norm", "both heads behind one norm", at("hl2", "hb2", "hl"),
-          all_of(r"`hb`", r"`hb2`|another tensor|input|instead")),
+          all_of(r"`hb`", r"`hb2`|another tensor|input|instead") + "|" + all_of(r"`hb2`.*missing")),
 )
 
 PAIRS = (

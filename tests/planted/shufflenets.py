@@ -185,7 +185,8 @@ SHUF_FAULTS = (
     Fault("split_reversed", "channels of the right half reversed", at("blocks.1.pb", "blocks.2.a"),
           r"revers|flip|backwards"),
     Fault("left_again", "the right half in both branches", INTO2,
-          r"(half|channels).*(twice|again|both|instead|exchang|swap|other)|channels 24 to 47.*channels 0 to 23"),
+          r"(half|channels).*(twice|again|both|instead|exchang|swap|other)|channels 24 to 47.*channels 0 to 23|"
+          r"input of `blocks.1.a` is concatenated instead of the first half of the channels"),
     Fault("add_shortcut_v2", "an addition in the right branch", INTO2,
           r"(too many|plus|adds|addition|added|shortcut).*"),
     Fault("add_left", "the left half added to the right branch", INTO2,
