@@ -6,15 +6,13 @@ import pytest
 from planted import equal
 from planted.score import judge
 
-SMALL = ("small", "single", "mixed")  # seconds each; the others are heavy
+SMALL = ("small", "single", "mixed")  # seconds each; the others are heavy, and half of their faults are judged here
 FAMILIES = ("vit", "convnext", "levit", "mobilevit", "espnet", "mobilenets", "shufflenets", "ghostnet", "resnets",
             "inceptions")
 LIBRARIES = ("timm ", "torchvision ", "pytorchcv ", "swin", "inception_v3:", "densenet121:", "hrnet:", "convnext:",
              "efficientnet_b0:")
 RIGHT = 0.95  # of the faults that are named at the right place: the words are lenient, but not for every good sentence
 HARDER = {"mixed": 1, "small": 0.98, "single": 0.98, "shufflenets": 0.98, "resnets": 0.97}  # as measured, and one less
-
-
 HOLLOW = re.compile(r"yours is (.+), but the reference's is \1\W*$")
 
 
@@ -33,7 +31,8 @@ def test_planted_faults_are_named(family):
     module = importlib.import_module(f"planted.{family}")
     pairs = (*module.PAIRS, *getattr(module, "EQUAL", ()))
     assert failures([judge(pair, None) for pair in pairs]) == []
-    results = [judge(pair, fault) for pair in pairs for fault in pair.faults]
+    every = 1 if family in SMALL else 2  # `python tests/planted/score.py` judges all
+    results = [judge(pair, fault) for pair in pairs for fault in pair.faults[::every]]
     assert [f"{result.pair} [{result.fault}]" for result in results if result.equal] == [], "these were called equal"
     assert [f"{result.pair} [{result.fault}]: {result.sentence}" for result in results
             if HOLLOW.search(result.sentence)] == [], "both sides in the same words"
