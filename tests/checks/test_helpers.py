@@ -19,6 +19,7 @@ from lwcourse.checks.helpers import (
     counted_macs,
     counted_parameters,
     drawn_anew,
+    naming_mistakes,
     plain,
     refuse_missing_keys,
     refuse_other_order,
@@ -196,6 +197,45 @@ def test_parts_of_the_course_that_the_sheet_forbids():
     for mine in (SqueezeExcitation, Inherits, lambda *sizes: nn.Sequential(SqueezeExcitation(*sizes))):
         with pytest.raises(CheckFailed, match="that uses the course's `SqueezeExcitation`"):
             compare(mine)
+
+
+def test_parts_of_other_libraries_that_the_sheet_forbids():
+    from torchvision.ops import SqueezeExcitation as Theirs
+
+    class Own(nn.Module):
+        def __init__(self, *sizes):
+            super().__init__()
+            self.gate = Theirs(*sizes)
+
+        def forward(self, x):
+            return self.gate(x)
+
+    compare_blocks(Own, SqueezeExcitation, [((8, 4), (2, 8, 5, 7))])
+    with pytest.raises(CheckFailed, match="that uses torchvision's `SqueezeExcitation`"):
+        compare_blocks(Own, SqueezeExcitation, [((8, 4), (2, 8, 5, 7))], ready_made=["SqueezeExcitation"])
+
+
+class Added(Block):
+    def weigh(self, y):
+        return y + self.gate(y.mean((2, 3), keepdim=True)).sigmoid()
+
+
+class AddedByLinear(ByLinear):
+    def weigh(self, y):
+        return y + torch.sigmoid(self.gate(y.mean((-1, -2))))[:, :, None, None]
+
+
+def test_mistake_in_a_block_is_named():
+    def compare(mine):
+        with naming_mistakes(mine, {"the gate is added": Added}, CASES):
+            compare_blocks(mine, Block, CASES)
+
+    compare(ByLinear)
+    for mine in (Added, AddedByLinear):
+        with pytest.raises(CheckFailed, match="^the gate is added$"):
+            compare(mine)
+    with pytest.raises(CheckFailed, match="`self.gates` is a plain Python list"):
+        compare(InAList)
 
 
 def test_watch_sees_modules_functions_and_operators_and_leaves_no_trace():

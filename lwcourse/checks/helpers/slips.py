@@ -10,14 +10,17 @@ from lwcourse.checks.helpers.watch import Watched
 
 CONTAINERS = {list: "list", tuple: "tuple", set: "set", dict: "dict"}
 DEEPEST = 3  # containers in containers
+LIBRARIES = ("torchvision.", "timm.")
 
 
 def refuse_ready_made(seen: Watched, names: Iterable[str], label: str = "") -> None:
-    """Refuse what ran of the course where the sheet asks to write it: classes and functions of these names."""
-    used = sorted({name for name in names for ran in seen.course if ran.split(".")[0] == name})
+    """Refuse what ran of the course, or was built of another library, where the sheet asks to write it: classes and
+    functions of these names."""
+    used = {f"the course's `{name}`" for name in names for ran in seen.course if ran.split(".")[0] == name}
+    used |= {f"{base.__module__.split('.')[0]}'s `{base.__name__}`" for module in seen.made
+             for base in type(module).__mro__ if base.__name__ in names and base.__module__.startswith(LIBRARIES)}
     if used:
-        fail(f"{label}that uses the course's {' and '.join(f'`{name}`' for name in used)}; the exercise is to write it "
-             "yourself")
+        fail(f"{label}that uses {' and '.join(sorted(used))}; the exercise is to write it yourself")
 
 
 def refuse_hidden_layers(module: nn.Module) -> None:
