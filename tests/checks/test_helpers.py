@@ -16,6 +16,7 @@ from lwcourse.checks.helpers import (
     compare_blocks,
     compare_functions,
     compare_numbers,
+    compare_parts,
     counted_macs,
     counted_parameters,
     drawn_anew,
@@ -281,6 +282,20 @@ def test_usual_mistakes_with_numbers(mine, words):
     with pytest.raises(CheckFailed, match=words) as refused:
         compare_numbers(mine, RIGHT, usual_mistakes(RIGHT))
     assert "\n" not in refused.value.reason and len(refused.value.reason) < 200
+
+
+@pytest.mark.parametrize("mine, words, share", [
+    ({"a": 1, "b": 2, "c": 4, "d": "four"}, "d: got 'four', not a number", 0.75),
+    ({"a": 1, "b": 2, "c": 8, "d": 8}, "doubled", 0.75), ({"a": 1, "b": 4, "c": 2, "d": 8}, "exchanged", 0.5),
+    ({"a": 7, "b": 2, "c": 4, "d": 8}, "a: 7 is too large", 0.75), ({"a": 0, "b": 2, "c": 8, "d": 9}, "nothing", 0.25),
+    ({"a": 1, "b": 2, "c": 8, "d": 9}, "doubled", 0.5), ({"a": 9, "b": 2, "c": 8, "d": 9}, "a: 9 is", 0.25),
+])
+def test_right_parts_of_an_answer_earn_their_share(mine, words, share):
+    right = {"a": 1, "b": 2, "c": 4, "d": 8}
+    compare_parts(right, right)
+    with pytest.raises(CheckFailed, match=words) as refused:
+        compare_parts(mine, right, {"doubled": {"c": 8}, "nothing": {"a": 0}})
+    assert refused.value.share == share
 
 
 def test_missing_keys_are_named_and_others_do_no_harm():
