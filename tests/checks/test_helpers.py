@@ -335,7 +335,18 @@ class AcrossImages(nn.Module):
         return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
 
 
+class MinusTheMean(nn.Sequential):
+    """Deep enough for its outputs to be nearly equal before training."""
+
+    def __init__(self):
+        super().__init__(*[ConvBNAct(3, 3, 3) for _ in range(6)], *small())
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
 @pytest.mark.parametrize("build, words", [
+    (MinusTheMean, "depends on the other images: something mixes the images of the batch"),
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
     (lambda: small()[:-1], r"must give logits of shape \(2, 10\), got shape \(2, 4\)"),
