@@ -148,13 +148,32 @@ class OverwritesInput(Block):
         return y
 
 
+class Double(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.gate.double()
+
+
+class Hooked(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+class Watching(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.seen = []
+        self.conv.register_forward_hook(lambda module, inputs, output: self.seen.append(output.shape))
+
+
 class Unused(Block):
     def __init__(self, channels):
         super().__init__(channels)
         self.more = nn.Linear(2, 2)
 
 
-@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout])
+@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout, Watching])
 def test_right_blocks_of_any_style_pass(mine):
     compare_blocks(mine, Block, CASES)
 
@@ -172,6 +191,8 @@ def test_right_blocks_of_any_style_pass(mine):
     (MadeInForward, r"layers are made in forward \(Conv2d\)"),
     (Joined, r"torch.cat joins along dimension 0 \(the batch"),
     (OverwritesInput, "overwrites its input"),
+    (Double, "`gate.weight` is of type torch.float64, and the inputs are of torch.float32"),
+    (Hooked, "a forward hook changes what your module gives"),
     (Unused, "there are 158 parameters, not 152"),
 ])
 def test_wrong_block_is_refused_with_its_reason(mine, words):
@@ -346,6 +367,8 @@ class MinusTheMean(nn.Sequential):
 
 
 @pytest.mark.parametrize("build, words", [
+    (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "`1.weight` belongs to a lazy layer"),
+    (lambda: small().half(), "`0.conv.weight` is of type torch.float16"),
     (MinusTheMean, "depends on the other images: something mixes the images of the batch"),
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),

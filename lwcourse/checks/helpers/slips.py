@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lwcourse.checks import fail
 from lwcourse.checks.helpers.watch import Watched
+from lwcourse.compare.trace import eval_copy, own_functions_among_hooks
 
 CONTAINERS = {list: "list", tuple: "tuple", set: "set", dict: "dict"}
 DEEPEST = 3  # containers in containers
@@ -38,6 +39,28 @@ def refuse_hidden_layers(module: nn.Module) -> None:
                 fail(f"`self.{name}` is a plain Python {kind} with {len(hidden)} {what} in it, which PyTorch does not "
                      f"see: they are no part of the module, get no gradient step, and stay behind in .to(device)",
                      f"nn.{'Module' if what == 'layers' else 'Parameter'}{own} registers what it holds")
+
+
+def refuse_other_type(module: nn.Module, label: str = "") -> None:
+    """Refuse weights that images of PyTorch's usual type cannot meet: of another type, or lazy and without a shape."""
+    usual = torch.get_default_dtype()
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            fail(f"{label}`{name}` belongs to a lazy layer, which has no weights before its first run; give the number "
+                 "of channels when you build it")
+        if parameter.dtype is not usual:
+            fail(f"{label}`{name}` is of type {parameter.dtype}, and the inputs are of {usual}: leave the type as "
+                 "PyTorch makes it")
+
+
+def refuse_hooks_at_work(module: nn.Module, x: Tensor, label: str = "") -> None:
+    """Refuse forward hooks that change what the module, in eval mode, gives for `x`: comparisons leave them out."""
+    if own_functions_among_hooks(module):
+        with torch.no_grad():
+            hooked, bare = module(x.clone()), eval_copy(module, "your network", x.dtype)(x.clone())
+        if not torch.equal(hooked, bare):
+            fail(f"{label}a forward hook changes what your module gives; a hook is for looking on. What belongs to the "
+                 "module is written in forward")
 
 
 def _inside(value: Any, depth: int = 0) -> Iterator[nn.Module | nn.Parameter]:
