@@ -18,9 +18,11 @@ from lwcourse.profile import Profile, format_bytes, profile
 
 SIZE = (3, 32, 32)
 BUDGET = {"macs": 500_000, "params": 15_000, "peak_activation_bytes": 64 * 1024}
-RECIPE = {"epochs": 3, "lr": 0.1, "batch_size": 32}
+RECIPE = {"epochs": 6, "lr": 0.1, "batch_size": 32}
 COPIES = 2  # of each digit, on other pieces of photographs
-LEAST_ACCURACY, GOOD_ACCURACY = 0.65, 0.69
+# The sheet's solution, seeds 0 to 9: 81.7, 83.1, 77.4, 77.1, 79.4, 83.3, 78.6, 80.6, 78.5, 80.1 %: mean 80.0, standard
+# deviation 2.2. Four standard convolutions of 406 k MACs and 14 k parameters: 71.1, 72.2, 74.4 %.
+LEAST_ACCURACY, GOOD_ACCURACY = 0.75, 0.80
 
 
 @exercise("01.5", title="A network under three budgets", minutes=30, difficulty="hard", expects=a_builder)

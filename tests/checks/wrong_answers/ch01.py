@@ -228,8 +228,8 @@ def standard():
 
 def plain():
     """Standard convolutions within all budgets."""
-    return nn.Sequential(ConvBNAct(3, 8, 3, 2), ConvBNAct(8, 16, 3, 2), ConvBNAct(16, 24, 3, 2), ConvBNAct(24, 32, 3),
-                         *tail(32))
+    return nn.Sequential(ConvBNAct(3, 12, 3, 2), ConvBNAct(12, 20, 3, 2), ConvBNAct(20, 32, 3, 2), ConvBNAct(32, 20, 3),
+                         *tail(20))
 
 
 def linear():

@@ -268,7 +268,7 @@ def plain():
 
 def light_plain():
     """Standard convolutions within the budgets of 500,000 MACs and 15,000 parameters."""
-    return nn.Sequential(ConvBNAct(3, 8, 3, 2), ConvBNAct(8, 16, 3, 2), ConvBNAct(16, 24, 3, 2), ConvBNAct(24, 32, 3),
+    return nn.Sequential(ConvBNAct(3, 8, 3, 2), ConvBNAct(8, 16, 3, 2), ConvBNAct(16, 24, 3), ConvBNAct(24, 32, 3, 2),
                          *tail(32))
 
 
