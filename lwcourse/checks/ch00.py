@@ -9,32 +9,38 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lwcourse as lw
 from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, compare_modules, compare_numbers
+from lwcourse.checks.helpers import a_function, compare_modules, compare_numbers, read_number
 from lwcourse.models.mobilenet_v2 import MobileNetV2, mobilenet_v2
 
-# What people write instead, with c, d: channels in and out, k: kernel, n: pixels of the output, g: groups.
+# What people write instead, with c, d: channels in and out, k: kernel, h, w: sides of the output, g: groups.
 # Each is told apart from the right count, and from the others, by the configurations below (tested).
 MISTAKES = {
-    "you count a multiply and an add as two; one MAC is both together, so halve it":
-        lambda c, d, k, n, g: 2 * c * d * k * k * n // g,
+    "you count a multiply and an add as two; one MAC is both together":
+        lambda c, d, k, h, w, g: 2 * c * d * k * k * h * w // g,
     "`groups` makes no difference in your count; a filter sees only in_channels / groups channels":
-        lambda c, d, k, n, g: c * d * k * k * n,
+        lambda c, d, k, h, w, g: c * d * k * k * h * w,
     "you multiply by `groups`; more groups make a convolution cheaper":
-        lambda c, d, k, n, g: c * d * k * k * n * g,
+        lambda c, d, k, h, w, g: c * d * k * k * h * w * g,
     "you divide by `groups` twice; there are fewer channels in each filter, but as many filters":
-        lambda c, d, k, n, g: c * d * k * k * n // g**2,
+        lambda c, d, k, h, w, g: c * d * k * k * h * w // g**2,
     "you use the kernel's side once; a filter has kernel * kernel positions":
-        lambda c, d, k, n, g: c * d * k * n // g,
+        lambda c, d, k, h, w, g: c * d * k * h * w // g,
+    "you take kernel * 2 for the positions of a filter; a square has side times side of them":
+        lambda c, d, k, h, w, g: c * d * 2 * k * h * w // g,
     "you leave the kernel out; each output value takes kernel * kernel positions into account":
-        lambda c, d, k, n, g: c * d * n // g,
+        lambda c, d, k, h, w, g: c * d * h * w // g,
     "you count the weights; each of them is used once for every pixel of the output (height * width)":
-        lambda c, d, k, n, g: c * d * k * k // g,
+        lambda c, d, k, h, w, g: c * d * k * k // g,
+    "you count the output values; each of them takes several MACs":
+        lambda c, d, k, h, w, g: d * h * w,
+    "you take one side of the map for both; it is height * width pixels large":
+        lambda c, d, k, h, w, g: c * d * k * k * h * h // g,
     "you count one filter; there are out_channels of them":
-        lambda c, d, k, n, g: c * k * k * n // g,
+        lambda c, d, k, h, w, g: c * k * k * h * w // g,
     "each output value adds up over the input channels too; `in_channels` is missing from your count":
-        lambda c, d, k, n, g: d * k * k * n,
+        lambda c, d, k, h, w, g: d * k * k * h * w,
     "you count the additions of a bias as MACs; by the course's convention they do not count":
-        lambda c, d, k, n, g: c * d * k * k * n // g + d * n,
+        lambda c, d, k, h, w, g: c * d * k * k * h * w // g + d * h * w,
 }
 
 
@@ -51,7 +57,7 @@ def conv_macs(answer: Callable[..., int]) -> str:
             mine[label] = answer(in_channels, out_channels, kernel, height, width, groups=groups)
         right[label] = _counted_by_torch(in_channels, out_channels, kernel, height, width, groups)
         for reason, formula in MISTAKES.items():
-            wrong[reason][label] = formula(in_channels, out_channels, kernel, height * width, groups)
+            wrong[reason][label] = formula(in_channels, out_channels, kernel, height, width, groups)
     compare_numbers(mine, right, wrong, hint="work out one output value first, then count the output values")
     return f"Equal to torch's own counter on {len(right)} convolutions."
 
@@ -79,16 +85,27 @@ def _counted_by_torch(in_channels: int, out_channels: int, kernel: int, height: 
 
 SHARE_MISTAKES = {
     "you give per cent; a share is a number from 0 to 1": lambda one: 100 * one.depthwise / one.total,
+    "these are the MACs themselves; a share is a number from 0 to 1, so something must be divided":
+        lambda one: one.depthwise,
     "you count parameters; the question is about MACs": lambda one: one.depthwise_params / one.params,
     "you count layers; weigh each by its MACs": lambda one: one.depthwise_layers / one.layers,
+    "you count convolutions; weigh each by its MACs": lambda one: one.depthwise_layers / one.conv_layers,
+    "you find the layers by their names, which other networks have not; look at the groups": lambda one: one.named,
+    "you take only 3x3 kernels for depthwise; a depthwise convolution may have any kernel":
+        lambda one: one.depthwise_3x3 / one.total,
     "you count every convolution with a kernel above 1; a depthwise one has as many groups as input channels":
         lambda one: one.spatial / one.total,
     "you count every convolution; a depthwise one has as many groups as input channels":
         lambda one: one.convs / one.total,
     "you divide by the MACs of the convolutions; the classifier is part of the network too":
         lambda one: one.depthwise / one.convs,
+    "you divide by the MACs of the other layers; a share is a part of the whole":
+        lambda one: one.depthwise / (one.total - one.depthwise),
+    "your quotient is upside down: you divide the whole by the part": lambda one: one.total / one.depthwise,
     "that is the share of all other layers; the depthwise ones are asked for":
         lambda one: 1 - one.depthwise / one.total,
+    "you leave out depthwise convolutions with more channels out than in; what counts is that each filter sees one "
+    "channel": lambda one: one.as_many_out / one.total,
 }
 
 
@@ -99,10 +116,25 @@ class _Counts:
     convs: int = 0
     spatial: int = 0
     depthwise: int = 0
+    depthwise_3x3: int = 0
     depthwise_params: int = 0
     depthwise_layers: int = 0
+    as_many_out: int = 0  # MACs of depthwise convolutions with as many channels out as in
+    conv_layers: int = 0
+    named_macs: int = 0  # MACs of layers with "depthwise" in their names
     params: int = 0
     layers: int = 0
+
+    @property
+    def named(self) -> float:
+        return self.named_macs / self.total
+
+
+def _one_of_each() -> nn.Module:
+    """Filters of two depths and two kernels, under names that tell nothing."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 5, 1, 2, groups=8), nn.ReLU(),
+                         nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.Conv2d(16, 24, 1), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(24, 10))
 
 
 @exercise("00.2", title="The depthwise share", minutes=10, difficulty="easy", expects=a_function)
@@ -110,34 +142,48 @@ def depthwise_share(answer: Callable[[nn.Module, tuple[int, int, int]], float]) 
     """`answer(network, input_size)`: the part of the network's MACs that its depthwise convolutions do."""
     mine, right = {}, {}
     wrong = {reason: {} for reason in SHARE_MISTAKES}
-    for name, size in (("mobilenet_v1", 64), ("mobilenet_v2", 96), ("mobilenet_v3_small", 64)):
-        network, input_size = lw.create_model(name, num_classes=200), (3, size, size)
+    networks = [(name, lw.create_model(name, num_classes=200), size) for name, size in
+                (("mobilenet_v1", 64), ("mobilenet_v2", 96), ("mobilenet_v3_small", 64))]
+    for name, network, size in [*networks, ("an nn.Sequential with filters of two kernels", _one_of_each(), 32)]:
+        input_size = (3, size, size)
         label = f"depthwise_share({name}, {input_size})"
         mine[label] = answer(network, input_size)
         counts = _counts(network, input_size)
         right[label] = counts.depthwise / counts.total
         for reason, mistaken in SHARE_MISTAKES.items():
             wrong[reason][label] = mistaken(counts)
-    compare_numbers(mine, right, wrong, hint="`dict(network.named_modules())[layer.name]` is the module of a layer")
-    return "They are " + ", ".join(f"{share:.1%}" for share in right.values()) + " of V1's, V2's and V3 small's MACs."
+    numbers = {label: read_number(share, label) for label, share in mine.items()}
+    at_128 = [read_number(answer(network, (3, 128, 128)), "") for _, network, _ in networks]
+    if list(numbers.values())[:len(networks)] == at_128:
+        wrong["`input_size` makes no difference in your shares: you measure every network at one size of your own"] = \
+            numbers
+    compare_numbers(mine, right, wrong, hint="what makes a convolution depthwise is a number that its module knows",
+                    tolerance=1e-6)
+    return "They are " + ", ".join(f"{share:.1%}" for share in list(right.values())[:3]) + \
+        " of V1's, V2's and V3 small's MACs."
 
 
 def _counts(network: nn.Module, input_size: tuple[int, int, int]) -> _Counts:
     """Counted from each layer's output, independently of `lw.profile`."""
     counts = _Counts(params=sum(parameter.numel() for parameter in network.parameters()))
+    names = {module: name for name, module in network.named_modules()}
 
     def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         if not isinstance(module, nn.Conv2d | nn.Linear):
             return
         macs = output.numel() * module.weight[0].numel()  # every output value meets one filter
         counts.total += macs
+        counts.named_macs += macs * ("depthwise" in names[module])
         if isinstance(module, nn.Conv2d):
             counts.convs += macs
+            counts.conv_layers += 1
             counts.spatial += macs * (module.kernel_size != (1, 1))
             if module.groups == module.in_channels > 1:
                 counts.depthwise += macs
-                counts.depthwise_params += module.weight.numel()
+                counts.depthwise_3x3 += macs * (module.kernel_size == (3, 3))
+                counts.depthwise_params += sum(parameter.numel() for parameter in module.parameters())
                 counts.depthwise_layers += 1
+                counts.as_many_out += macs * (module.in_channels == module.out_channels)
 
     leaves = [module for module in network.modules() if not any(module.children())]
     handles = [module.register_forward_hook(count) for module in leaves]
@@ -147,6 +193,9 @@ def _counts(network: nn.Module, input_size: tuple[int, int, int]) -> _Counts:
         handle.remove()
     counts.layers = len(lw.profile(network, input_size).layers)  # the rows that someone counts who counts layers
     return counts
+
+
+FAULTY = (3, 8, 14)  # blocks of `faulty_network` with an error
 
 
 def faulty_network() -> MobileNetV2:
@@ -162,11 +211,29 @@ def faulty_network() -> MobileNetV2:
 def three_errors(answer: Callable[[nn.Module], nn.Module]) -> str:
     """`answer(network)` mends what `faulty_network()` gives, and returns it."""
     given = faulty_network()
+    kept = {name: parameter.detach().clone() for name, parameter in given.named_parameters()
+            if not name.startswith(tuple(f"blocks.{block}." for block in FAULTY))}
     mended = answer(given)
     if mended is None:
         fail("your function returns nothing; end it with `return network`")
     if mended is not given:
         fail("your function must mend the network that it is given, and return that one",
              "change attributes and layers of `network`, as in `network.blocks[4].has_shortcut = True`")
-    compare_modules(mended, mobilenet_v2(), (2, 3, 64, 96), hint="mend this, and let `lw.compare` find the next")
+    _refuse_none_among_layers(mended)
+    compare_modules(mended, mobilenet_v2(), (2, 3, 48, 64), hint="mend this, and let `lw.compare` find the next",
+                    shortcut="is `has_shortcut` True in a block that changes the shape, or a stride another one?")
+    now = dict(mended.named_parameters())
+    new = [name for name, weight in kept.items() if name not in now or not torch.equal(now[name].to(weight), weight)]
+    if new:
+        fail(f"the network is right, but layers without an error are new: {len(new)} weights were replaced, such as "
+             f"`{new[0]}`, and what a trained network had learned there would be lost",
+             "mend the three errors, and leave all other blocks as they are")
     return "Equal to MobileNetV2."
+
+
+def _refuse_none_among_layers(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        for child, layer in module._modules.items():
+            if layer is None and isinstance(module, nn.Sequential):
+                fail(f"`{name}.{child}` is None, and an nn.Sequential calls each of its layers: None cannot be called",
+                     "take the layer out, or put a layer there that does nothing")

@@ -3,15 +3,17 @@ from collections import OrderedDict
 
 from torch import nn
 
+from lwcourse.layers.sliceable import Sliceable
 
-class BNPReLU(nn.Sequential):
+
+class BNPReLU(Sliceable):
     """BatchNorm -> PReLU with one slope a channel. Shape: (N, channels, H, W) -> the same."""
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__(OrderedDict(bn=nn.BatchNorm2d(channels, eps), act=nn.PReLU(channels)))
 
 
-class ConvBNPReLU(nn.Sequential):
+class ConvBNPReLU(Sliceable):
     """k x k convolution without bias -> BatchNorm -> PReLU, padded so that stride 1 keeps H and W.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)), for odd kernels.

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from torch import nn
 
 from lwcourse.layers.same_conv import SameConv2d
+from lwcourse.layers.sliceable import Sliceable
 
 
-class ConvBNAct(nn.Sequential):
+class ConvBNAct(Sliceable):
     """k x k convolution without bias -> BatchNorm -> activation, padded so that stride 1 keeps H and W.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)), for odd kernels.

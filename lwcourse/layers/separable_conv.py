@@ -4,9 +4,10 @@ from collections.abc import Callable
 from torch import nn
 
 from lwcourse.layers.conv_bn_act import ConvBNAct
+from lwcourse.layers.sliceable import Sliceable
 
 
-class SeparableConv(nn.Sequential):
+class SeparableConv(Sliceable):
     """k x k depthwise convolution, which filters, then 1x1 convolution, which mixes; each with BatchNorm and `act`.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).

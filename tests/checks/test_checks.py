@@ -452,7 +452,7 @@ def test_compare_numbers_takes_what_is_within_the_tolerance():
 @pytest.mark.parametrize("reason", MISTAKES)
 def test_each_mistake_of_00_1_is_told_apart(reason):
     def conv_macs(in_channels, out_channels, kernel, height, width, groups=1):
-        return MISTAKES[reason](in_channels, out_channels, kernel, height * width, groups)
+        return MISTAKES[reason](in_channels, out_channels, kernel, height, width, groups)
 
     with pytest.raises(CheckFailed) as refused:
         lw.check("00.1", conv_macs)

@@ -16,9 +16,11 @@ from lwcourse.checks.helpers import (
     compare_blocks,
     compare_functions,
     compare_numbers,
+    compare_parts,
     counted_macs,
     counted_parameters,
     drawn_anew,
+    naming_mistakes,
     plain,
     refuse_missing_keys,
     refuse_other_order,
@@ -146,13 +148,32 @@ class OverwritesInput(Block):
         return y
 
 
+class Double(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.gate.double()
+
+
+class Hooked(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+class Watching(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.seen = []
+        self.conv.register_forward_hook(lambda module, inputs, output: self.seen.append(output.shape))
+
+
 class Unused(Block):
     def __init__(self, channels):
         super().__init__(channels)
         self.more = nn.Linear(2, 2)
 
 
-@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout])
+@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout, Watching])
 def test_right_blocks_of_any_style_pass(mine):
     compare_blocks(mine, Block, CASES)
 
@@ -170,6 +191,8 @@ def test_right_blocks_of_any_style_pass(mine):
     (MadeInForward, r"layers are made in forward \(Conv2d\)"),
     (Joined, r"torch.cat joins along dimension 0 \(the batch"),
     (OverwritesInput, "overwrites its input"),
+    (Double, "`gate.weight` is of type torch.float64, and the inputs are of torch.float32"),
+    (Hooked, "a forward hook changes what your module gives"),
     (Unused, "there are 158 parameters, not 152"),
 ])
 def test_wrong_block_is_refused_with_its_reason(mine, words):
@@ -196,6 +219,45 @@ def test_parts_of_the_course_that_the_sheet_forbids():
     for mine in (SqueezeExcitation, Inherits, lambda *sizes: nn.Sequential(SqueezeExcitation(*sizes))):
         with pytest.raises(CheckFailed, match="that uses the course's `SqueezeExcitation`"):
             compare(mine)
+
+
+def test_parts_of_other_libraries_that_the_sheet_forbids():
+    from torchvision.ops import SqueezeExcitation as Theirs
+
+    class Own(nn.Module):
+        def __init__(self, *sizes):
+            super().__init__()
+            self.gate = Theirs(*sizes)
+
+        def forward(self, x):
+            return self.gate(x)
+
+    compare_blocks(Own, SqueezeExcitation, [((8, 4), (2, 8, 5, 7))])
+    with pytest.raises(CheckFailed, match="that uses torchvision's `SqueezeExcitation`"):
+        compare_blocks(Own, SqueezeExcitation, [((8, 4), (2, 8, 5, 7))], ready_made=["SqueezeExcitation"])
+
+
+class Added(Block):
+    def weigh(self, y):
+        return y + self.gate(y.mean((2, 3), keepdim=True)).sigmoid()
+
+
+class AddedByLinear(ByLinear):
+    def weigh(self, y):
+        return y + torch.sigmoid(self.gate(y.mean((-1, -2))))[:, :, None, None]
+
+
+def test_mistake_in_a_block_is_named():
+    def compare(mine):
+        with naming_mistakes(mine, {"the gate is added": Added}, CASES):
+            compare_blocks(mine, Block, CASES)
+
+    compare(ByLinear)
+    for mine in (Added, AddedByLinear):
+        with pytest.raises(CheckFailed, match="^the gate is added$"):
+            compare(mine)
+    with pytest.raises(CheckFailed, match="`self.gates` is a plain Python list"):
+        compare(InAList)
 
 
 def test_watch_sees_modules_functions_and_operators_and_leaves_no_trace():
@@ -243,6 +305,20 @@ def test_usual_mistakes_with_numbers(mine, words):
     assert "\n" not in refused.value.reason and len(refused.value.reason) < 200
 
 
+@pytest.mark.parametrize("mine, words, share", [
+    ({"a": 1, "b": 2, "c": 4, "d": "four"}, "d: got 'four', not a number", 0.75),
+    ({"a": 1, "b": 2, "c": 8, "d": 8}, "doubled", 0.75), ({"a": 1, "b": 4, "c": 2, "d": 8}, "exchanged", 0.5),
+    ({"a": 7, "b": 2, "c": 4, "d": 8}, "a: 7 is too large", 0.75), ({"a": 0, "b": 2, "c": 8, "d": 9}, "nothing", 0.25),
+    ({"a": 1, "b": 2, "c": 8, "d": 9}, "doubled", 0.5), ({"a": 9, "b": 2, "c": 8, "d": 9}, "a: 9 is", 0.25),
+])
+def test_right_parts_of_an_answer_earn_their_share(mine, words, share):
+    right = {"a": 1, "b": 2, "c": 4, "d": 8}
+    compare_parts(right, right)
+    with pytest.raises(CheckFailed, match=words) as refused:
+        compare_parts(mine, right, {"doubled": {"c": 8}, "nothing": {"a": 0}})
+    assert refused.value.share == share
+
+
 def test_missing_keys_are_named_and_others_do_no_harm():
     refuse_missing_keys({1: 2, 2: 3, "more": 4}, (1, 2))
     with pytest.raises(CheckFailed, match="there is no 2, only 1"):
@@ -280,7 +356,20 @@ class AcrossImages(nn.Module):
         return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
 
 
+class MinusTheMean(nn.Sequential):
+    """Deep enough for its outputs to be nearly equal before training."""
+
+    def __init__(self):
+        super().__init__(*[ConvBNAct(3, 3, 3) for _ in range(6)], *small())
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
 @pytest.mark.parametrize("build, words", [
+    (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "`1.weight` belongs to a lazy layer"),
+    (lambda: small().half(), "`0.conv.weight` is of type torch.float16"),
+    (MinusTheMean, "depends on the other images: something mixes the images of the batch"),
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
     (lambda: small()[:-1], r"must give logits of shape \(2, 10\), got shape \(2, 4\)"),

@@ -1,4 +1,7 @@
 """Layers against other implementations, and their cost against the formula in their docstring."""
+import copy
+import pickle
+
 import pytest
 import torch
 import torchvision
@@ -6,8 +9,10 @@ from torch import nn
 
 import lwcourse as lw
 from lwcourse.layers import (
+    BNPReLU,
     ChannelShuffle,
     ConvBNAct,
+    ConvBNPReLU,
     GhostModule,
     SeparableConv,
     Shift,
@@ -33,6 +38,18 @@ def test_conv_bn_act_is_the_three_in_a_row():
     assert block(x).shape == (2, 12, 9, 10) and block(x).max() == 6
     assert macs(block, 8, 17, 20) == 9 * 10 * 25 * 8 * 12 // 4
     assert [name for name, _ in ConvBNAct(3, 4, 1, act=None).named_children()] == ["conv", "bn"]
+
+
+@pytest.mark.parametrize("block", [ConvBNAct(3, 4, 3), SeparableConv(3, 4), BNPReLU(3), ConvBNPReLU(3, 4, 3)],
+                         ids=lambda block: type(block).__name__)
+def test_slice_of_a_block_is_a_sequence_of_its_layers(block):
+    part = block[:-1]
+    assert type(part) is nn.Sequential and list(part.named_children()) == list(block.named_children())[:-1]
+    assert block[-1] is list(block.children())[-1] and type(block[::-1]) is nn.Sequential
+    copied = copy.deepcopy(block)
+    assert type(copied) is type(block) and isinstance(pickle.loads(pickle.dumps(block)), type(block))
+    x = torch.randn(2, 3, 5, 5)
+    assert torch.equal(block.eval()[1:](block[0](x)), copied.eval()(x))
 
 
 def test_channel_shuffle_equals_torchs():

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.checks import fail
-from lwcourse.checks.helpers.slips import explain_join, refuse_hidden_layers, refuse_layers_made, refuse_ready_made
+from lwcourse.checks.helpers.slips import (
+    explain_join,
+    refuse_hidden_layers,
+    refuse_hooks_at_work,
+    refuse_layers_made,
+    refuse_other_type,
+    refuse_ready_made,
+)
 from lwcourse.checks.helpers.watch import Watched, watch
 from lwcourse.compare import NO_BATCH_NORM, compare_copies
 from lwcourse.compare.layouts import relative_error
@@ -49,9 +56,11 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     """
     mine, reference = copy.deepcopy(mine).cpu().eval(), copy.deepcopy(reference).cpu().eval()
     refuse_hidden_layers(mine)
+    refuse_other_type(mine, label)
     expected = watched_output(reference, torch.randn(shape))[0]
     seen = run_alone(mine, torch.randn(shape), expected.shape, label, hint, shortcut)
     refuse_ready_made(seen, ready_made)
+    refuse_hooks_at_work(mine, torch.randn(shape), label)
     count, right = _parameters(mine), _parameters(reference)
     if right == 0:
         if count:

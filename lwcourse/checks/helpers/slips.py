@@ -7,17 +7,21 @@ from torch import Tensor, nn
 
 from lwcourse.checks import fail
 from lwcourse.checks.helpers.watch import Watched
+from lwcourse.compare.trace import eval_copy, own_functions_among_hooks
 
 CONTAINERS = {list: "list", tuple: "tuple", set: "set", dict: "dict"}
 DEEPEST = 3  # containers in containers
+LIBRARIES = ("torchvision.", "timm.")
 
 
 def refuse_ready_made(seen: Watched, names: Iterable[str], label: str = "") -> None:
-    """Refuse what ran of the course where the sheet asks to write it: classes and functions of these names."""
-    used = sorted({name for name in names for ran in seen.course if ran.split(".")[0] == name})
+    """Refuse what ran of the course, or was built of another library, where the sheet asks to write it: classes and
+    functions of these names."""
+    used = {f"the course's `{name}`" for name in names for ran in seen.course if ran.split(".")[0] == name}
+    used |= {f"{base.__module__.split('.')[0]}'s `{base.__name__}`" for module in seen.made
+             for base in type(module).__mro__ if base.__name__ in names and base.__module__.startswith(LIBRARIES)}
     if used:
-        fail(f"{label}that uses the course's {' and '.join(f'`{name}`' for name in used)}; the exercise is to write it "
-             "yourself")
+        fail(f"{label}that uses {' and '.join(sorted(used))}; the exercise is to write it yourself")
 
 
 def refuse_hidden_layers(module: nn.Module) -> None:
@@ -35,6 +39,28 @@ def refuse_hidden_layers(module: nn.Module) -> None:
                 fail(f"`self.{name}` is a plain Python {kind} with {len(hidden)} {what} in it, which PyTorch does not "
                      f"see: they are no part of the module, get no gradient step, and stay behind in .to(device)",
                      f"nn.{'Module' if what == 'layers' else 'Parameter'}{own} registers what it holds")
+
+
+def refuse_other_type(module: nn.Module, label: str = "") -> None:
+    """Refuse weights that images of PyTorch's usual type cannot meet: of another type, or lazy and without a shape."""
+    usual = torch.get_default_dtype()
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            fail(f"{label}`{name}` belongs to a lazy layer, which has no weights before its first run; give the number "
+                 "of channels when you build it")
+        if parameter.dtype is not usual:
+            fail(f"{label}`{name}` is of type {parameter.dtype}, and the inputs are of {usual}: leave the type as "
+                 "PyTorch makes it")
+
+
+def refuse_hooks_at_work(module: nn.Module, x: Tensor, label: str = "") -> None:
+    """Refuse forward hooks that change what the module, in eval mode, gives for `x`: comparisons leave them out."""
+    if own_functions_among_hooks(module):
+        with torch.no_grad():
+            hooked, bare = module(x.clone()), eval_copy(module, "your network", x.dtype)(x.clone())
+        if not torch.equal(hooked, bare):
+            fail(f"{label}a forward hook changes what your module gives; a hook is for looking on. What belongs to the "
+                 "module is written in forward")
 
 
 def _inside(value: Any, depth: int = 0) -> Iterator[nn.Module | nn.Parameter]:
@@ -78,7 +104,8 @@ def refuse_mixed_batch(network: nn.Module, x: Tensor) -> None:
     """Refuse a network, in eval mode, whose output for one image depends on the other images of the batch."""
     with torch.no_grad():
         both, alone = network(x.clone())[:1], network(torch.cat([x[:1], x[1:].flip(0) + 1]))[:1]
-    if both.shape == alone.shape and not torch.allclose(both, alone, rtol=1e-3, atol=1e-4):
+        other = network(torch.cat([x[:1] + 1, x[1:]]))[:1]  # an untrained network may say nearly the same of all images
+    if both.shape == alone.shape and (both - alone).abs().max() > 1e-2 * (both - other).abs().max() + 1e-6:
         attention = any(isinstance(m, nn.MultiheadAttention) and not m.batch_first for m in network.modules())
         why = (": nn.MultiheadAttention without batch_first=True takes the first axis for the tokens, so that it "
                "attends across the images of the batch" if attention else

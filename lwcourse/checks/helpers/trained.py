@@ -19,6 +19,7 @@ from lwcourse.checks.helpers.slips import (
     refuse_hidden_layers,
     refuse_layers_made,
     refuse_mixed_batch,
+    refuse_other_type,
     refuse_probabilities,
 )
 from lwcourse.checks.helpers.watch import watch
@@ -36,8 +37,9 @@ def build_network(answer: Callable[[], nn.Module], what: str = "network") -> nn.
     if not isinstance(network, nn.Module):
         fail(f"your function returns {shown(network)}, not a {what}"
              + ("; is the return missing?" if network is None else ""))
-    refuse_shared(network, other, what)
     refuse_hidden_layers(network)
+    refuse_other_type(network)
+    refuse_shared(network, other, what)
     return network
 
 

@@ -4,28 +4,13 @@ from torch import nn
 import lwcourse as lw
 
 
-def flops():
+def counted(expression):
+    """A function that counts by an expression of c, d (channels in and out), k, h, w and g (groups)."""
+    code = compile(expression, expression, "eval")
+
     def conv_macs(in_channels, out_channels, kernel, height, width, groups=1):
-        return 2 * in_channels * out_channels * kernel**2 * height * width // groups
-    return conv_macs
-
-
-def without_groups():
-    def conv_macs(in_channels, out_channels, kernel, height, width, groups=1):
-        return in_channels * out_channels * kernel**2 * height * width
-    return conv_macs
-
-
-def kernel_once():
-    def conv_macs(in_channels, out_channels, kernel, height, width, groups=1):
-        return in_channels * out_channels * kernel * height * width // groups
-    return conv_macs
-
-
-def only_squares():
-    def conv_macs(in_channels, out_channels, kernel, height, width, groups=1):
-        return in_channels * out_channels * kernel**2 * height * height // groups
-    return conv_macs
+        return eval(code, {"c": in_channels, "d": out_channels, "k": kernel, "h": height, "w": width, "g": groups})
+    return lambda: conv_macs
 
 
 def share(weight, chosen, base=lambda module: True):
@@ -71,10 +56,20 @@ def per_cent():
     return depthwise_share
 
 
-def fixed_size():
+def of_layers(chosen, whole=lambda cost: cost.macs):
+    """A function that divides the MACs of the layers that `chosen(name, module)` takes by `whole(cost)`."""
     def depthwise_share(network, input_size):
-        return share(macs, is_depthwise)()(network, (3, 224, 224))
-    return depthwise_share
+        modules, cost = dict(network.named_modules()), lw.profile(network, input_size)
+        return sum(layer.macs for layer in cost.layers if chosen(layer.name, modules[layer.name])) / whole(cost)
+    return lambda: depthwise_share
+
+
+def fixed_size(side):
+    return lambda: lambda network, input_size: share(macs, is_depthwise)()(network, (3, side, side))
+
+
+def upside_down():
+    return lambda network, input_size: 1 / share(macs, is_depthwise)()(network, input_size)
 
 
 def mend(*repairs):
@@ -100,6 +95,40 @@ def shortcut(network):
     network.blocks[14].has_shortcut = True
 
 
+def none_for_the_layer(network):
+    network.blocks[8].project.act = None
+
+
+def none_for_the_attribute(network):
+    network.blocks[8].project[2] = None
+
+
+def other_stride(network):
+    network.blocks[3].depthwise.conv.stride = (3, 3)
+
+
+def shortcut_elsewhere(network):
+    network.blocks[13].has_shortcut = True
+
+
+def stride_elsewhere(network):
+    network.blocks[2].depthwise.conv.stride = (2, 2)
+
+
+def all_projections(network):
+    for block in network.blocks:
+        block.project.act = nn.Identity()
+        block.depthwise.act = nn.Identity()
+
+
+def all_blocks(network):
+    network.blocks = lw.create_model("mobilenet_v2").blocks
+
+
+def new_stem(network):
+    network.stem = lw.create_model("mobilenet_v2").stem
+
+
 def new_network():
     def mended(network):
         return lw.create_model("mobilenet_v2")
@@ -115,26 +144,61 @@ def nothing_returned():
 
 WRONG = {
     "00.1": {
-        "a multiply and an add counted as two": (flops, "one MAC is both together"),
-        "groups forgotten": (without_groups, "`groups` makes no difference"),
-        "kernel not squared": (kernel_once, "kernel * kernel"),
-        "height taken for width": (only_squares, "too small"),
+        "a multiply and an add counted as two": (counted("2 * c * d * k**2 * h * w // g"), "one MAC is both together"),
+        "groups forgotten": (counted("c * d * k**2 * h * w"), "`groups` makes no difference"),
+        "times groups": (counted("c * d * k**2 * h * w * g"), "more groups make a convolution cheaper"),
+        "both channels divided": (counted("(c // g) * (d // g) * k**2 * h * w"), "divide by `groups` twice"),
+        "kernel not squared": (counted("c * d * k * h * w // g"), "kernel * kernel"),
+        "kernel times two": (counted("c * d * 2 * k * h * w // g"), "you take kernel * 2"),
+        "no kernel": (counted("c * d * h * w // g"), "you leave the kernel out"),
+        "weights": (counted("c * d * k**2 // g"), "you count the weights"),
+        "output values": (counted("d * h * w"), "you count the output values"),
+        "height taken for width": (counted("c * d * k**2 * h * h // g"), "one side of the map for both"),
+        "one filter": (counted("c * k**2 * h * w // g"), "you count one filter"),
+        "one channel": (counted("d * k**2 * h * w"), "`in_channels` is missing"),
+        "bias": (counted("(c * k**2 // g + 1) * d * h * w"), "additions of a bias"),
+        "channels added": (counted("(c + d) * k**2 * h * w // g"), "groups=1): 19,600 is too small, about 3 times"),
+        "text": (counted("str(c * d * k**2 * h * w // g)"), "not a number"),
+        "nothing": (counted("None"), "is the return missing?"),
     },
     "00.2": {
         "per cent": (per_cent, "a share is a number from 0 to 1"),
+        "MACs": (of_layers(lambda name, module: is_depthwise(module), lambda cost: 1), "the MACs themselves"),
         "parameters": (share(params, is_depthwise), "you count parameters"),
         "layers": (share(one, is_depthwise), "you count layers"),
+        "convolutions": (share(one, is_depthwise, is_conv), "you count convolutions"),
+        "by name": (of_layers(lambda name, module: "depthwise" in name), "by their names"),
+        "by the end of the name": (of_layers(lambda name, module: name.endswith("depthwise.conv")), "by their names"),
+        "3x3 with groups": (of_layers(lambda name, module: is_depthwise(module) and module.kernel_size == (3, 3)),
+                            "only 3x3 kernels"),
         "every large kernel": (share(macs, is_spatial), "every convolution with a kernel above 1"),
         "every convolution": (share(macs, is_conv), "you count every convolution;"),
         "classifier left out": (share(macs, is_depthwise, is_conv), "the classifier is part of the network"),
+        "divided by the rest": (share(macs, is_depthwise, lambda module: not is_depthwise(module)),
+                                "the MACs of the other layers"),
+        "upside down": (upside_down, "upside down"),
         "the others": (share(macs, lambda module: not is_depthwise(module)), "all other layers"),
-        "always 224 pixels": (fixed_size, "mobilenet_v1, (3, 64, 64)"),
+        "as many channels out": (of_layers(lambda name, module: is_depthwise(module)
+                                           and module.in_channels == module.out_channels), "more channels out than in"),
+        "always 224 pixels": (fixed_size(224), "`input_size` makes no difference"),
+        "always 100 pixels": (fixed_size(100), "`input_size` makes no difference"),
+        "the profile": (lambda: lambda network, input_size: lw.profile(network, input_size), "this is a whole profile"),
     },
     "00.3": {
         "nothing mended": (mend(), "stride 1, but the reference has stride 2"),
         "one mended": (mend(stride), ("blocks.8", "activation")),
         "two mended": (mend(stride, linear), "the shortcut is missing"),
+        "another stride": (mend(other_stride, linear, shortcut), "stride 3, but the reference has stride 2"),
+        "None for the layer": (mend(stride, none_for_the_layer, shortcut), "`blocks.8.project.act` is None"),
+        "None in the sequence": (mend(stride, none_for_the_attribute, shortcut), "None cannot be called"),
+        "a shortcut too many": (mend(stride, linear, shortcut, shortcut_elsewhere),
+                                ("the shortcut is taken where it cannot be", "has_shortcut")),
+        "a stride too many": (mend(stride, linear, shortcut, stride_elsewhere), ("the shortcut is taken", "a stride")),
+        "all activations gone": (mend(stride, shortcut, all_projections), ("blocks.0", "activation is missing")),
+        "all blocks new": (mend(all_blocks), ("layers without an error are new", "blocks.0.")),
+        "a new stem": (mend(stride, linear, shortcut, new_stem), ("layers without an error are new", "stem.conv")),
         "a new network": (new_network, "the network that it is given"),
         "nothing returned": (nothing_returned, "return network"),
     },
 }
+SLOW = {("00.3", name) for name in ("all blocks new", "a new stem")}  # equal, so that all is compared
