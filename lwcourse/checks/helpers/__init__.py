@@ -3,6 +3,7 @@
     answers.py   what an answer must be (`expects=`), values in messages
     numbers.py   numbers, and words for the usual mistakes
     blocks.py    modules and functions against a reference, in eval and training mode
+    mistakes.py  words for the usual mistakes in a block
     trained.py   networks that a check trains: fresh copies, budgets, scores
     slips.py     the usual slips of PyTorch, named
     watch.py     what a learner's code calls while it runs
@@ -30,6 +31,7 @@ from lwcourse.checks.helpers.blocks import (
     refuse_other_macs,
     run_alone,
 )
+from lwcourse.checks.helpers.mistakes import naming_mistakes
 from lwcourse.checks.helpers.numbers import compare_numbers, read_number, refuse_missing_keys, usual_mistakes
 from lwcourse.checks.helpers.slips import (
     explain_join,
@@ -55,8 +57,8 @@ from lwcourse.checks.helpers.watch import Watched, watch
 __all__ = [
     "Watched", "a_builder", "a_function", "a_module", "a_module_class", "a_number", "all_close", "banded",
     "build_network", "compare_blocks", "compare_functions", "compare_modules", "compare_numbers", "counted_macs",
-    "counted_parameters", "drawn_anew", "explain_join", "plain", "read_number", "refuse_hidden_layers",
-    "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch", "refuse_no_tensor", "refuse_other_macs",
-    "refuse_other_order", "refuse_over_budget", "refuse_probabilities", "refuse_ready_made", "refuse_shared",
-    "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes", "watch",
+    "counted_parameters", "drawn_anew", "explain_join", "naming_mistakes", "plain", "read_number",
+    "refuse_hidden_layers", "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch", "refuse_no_tensor",
+    "refuse_other_macs", "refuse_other_order", "refuse_over_budget", "refuse_probabilities", "refuse_ready_made",
+    "refuse_shared", "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes", "watch",
 ]
