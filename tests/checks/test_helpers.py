@@ -60,6 +60,18 @@ class ByLinear(Block):
         return torch.einsum("nchw,nc->nchw", y, torch.sigmoid(self.gate(y.mean((-1, -2)))))
 
 
+class Sliced(Block):
+    """A part of an nn.Sequential is a new module with old layers."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.layers = nn.Sequential(self.conv, self.norm, nn.ReLU())
+        del self.conv, self.norm
+
+    def body(self, x):
+        return F.relu(self.layers[:2](x))
+
+
 class TransposedBeforeNorm(Block):
     """Of a map one pixel wide PyTorch's BatchNorm gives a wrong gradient here, which is no fault of the learner's."""
 
@@ -163,7 +175,7 @@ class Unused(Block):
         self.more = nn.Linear(2, 2)
 
 
-@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout])
+@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout, Sliced])
 def test_right_blocks_of_any_style_pass(mine):
     compare_blocks(mine, Block, CASES)
 
