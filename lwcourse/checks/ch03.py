@@ -57,7 +57,6 @@ def channel_shuffle(answer: Callable[[Tensor, int], Tensor]) -> str:
         "these are the channels of the groups in reverse order; transpose the table instead":
             lambda x, groups: x.unflatten(1, (groups, -1)).flip(1).flatten(1, 2),
         "images of the batch are mixed up with channels; keep the batch axis apart": _batch_in_the_table,
-        "images of the batch are mixed up with channels; the batch must stay the first axis": _groups_before_the_batch,
         "axes 2 and 3 are exchanged, a group's channels and the rows, so that maps are torn apart; exchange the groups "
         "and their channels": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(2, 3).reshape(x.shape),
         "height and width are exchanged; no pixel moves in a channel shuffle":
@@ -81,13 +80,9 @@ def _batch_in_the_table(x: Tensor, groups: int) -> Tensor:
     return x.reshape(groups, -1, *x.shape[2:]).transpose(0, 1).reshape(x.shape)
 
 
-def _groups_before_the_batch(x: Tensor, groups: int) -> Tensor:
-    return x.reshape(groups, len(x), -1, *x.shape[2:]).permute(1, 2, 0, 3, 4).reshape(x.shape)
-
-
 def _steps(function: Callable[..., Tensor], *arguments) -> int:
     """How many lines of a learner's own code run; a line that a comprehension runs again counts again."""
-    libraries, tracer, count = (str(Path(torch.__file__).parents[1]), str(Path(__file__).parents[2])), sys.gettrace(), 0
+    libraries, tracer, count = (str(Path(torch.__file__).parents[1]), str(Path(__file__).parents[1])), sys.gettrace(), 0
 
     def line(frame, event, _):
         nonlocal count
@@ -233,7 +228,8 @@ def connected_after(answer: Mapping[int, int]) -> str:
 
 
 MAX_MACS, MAX_BILL, MAX_PARAMS, MACS_PER_BYTE = 60_000, 880_000, 2_500, 8
-LEAST, GOOD = 0.6, 0.66
+# The solution of the sheet with the seeds 0 to 9: 63.5, 67.3, 59.4, 60.6, 58.6, 58.1, 67.8, 66.5, 59.9 and 62.7 %.
+LEAST, GOOD = 0.55, 0.62
 RECIPE = {"epochs": 6, "lr": 0.1, "batch_size": 32}
 
 

@@ -279,8 +279,9 @@ def ghosts_saved(answer: Mapping[str, int]) -> str:
     }
     try:
         compare_numbers(got, macs, mistakes, tolerance=1e-6)
-    except CheckFailed:
-        _explain_size(got)
+    except CheckFailed as refused:
+        if refused.reason not in mistakes:
+            _explain_size(got)
         raise
     without, four = (macs[name] / macs["as published"] for name in ("no ghosts", "ratio 4"))
     return f"Without ghosts it takes {without:.2f} times the MACs; with ratio 4 {four:.2f} of them remain."
@@ -307,8 +308,9 @@ def _on_paper(ghost: Callable[..., nn.Module], side: int = 224) -> Profile:
         return profile(GhostNet(ghost=ghost), (3, side, side))
 
 
-MAX_NANOJOULE, MAX_PARAMS, LEAST, GOOD = 3_000, 50_000, 0.4, 0.6
-RECIPE = {"epochs": 4, "lr": 0.1, "batch_size": 32}
+MAX_NANOJOULE, MAX_PARAMS = 3_000, 23_000
+LEAST, GOOD = 0.66, 0.73
+RECIPE = {"epochs": 8, "lr": 0.1, "batch_size": 32}
 
 
 @exercise("04.4", title="A network on 3,000 nanojoules", minutes=30, difficulty="hard", expects=a_builder)
