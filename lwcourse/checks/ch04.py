@@ -309,7 +309,8 @@ def _on_paper(ghost: Callable[..., nn.Module], side: int = 224) -> Profile:
 
 
 MAX_NANOJOULE, MAX_PARAMS = 3_000, 23_000
-LEAST, GOOD = 0.66, 0.73
+# The solution of the sheet with the seeds 0 to 9: 71.9, 73.9, 74.4, 69.4, 70.3, 75.6, 73.3, 70.3, 71.4 and 73.3 %.
+LEAST, GOOD = 0.68, 0.71
 RECIPE = {"epochs": 8, "lr": 0.1, "batch_size": 32}
 
 
