@@ -242,8 +242,8 @@ def macs_and_traffic(answer: Callable[[], nn.Module]) -> Score:
     bill = macs + MACS_PER_BYTE * profile(network, size).traffic_bytes
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (params, MAX_PARAMS, "parameters"),
                         (bill, MAX_BILL, "on the bill of MACs and bytes moved")],
-                       "BatchNorm, activations, sums, products and concatenations move bytes as well; which layers take "
-                       "most?")
+                       "BatchNorm, activations, sums, products and concatenations move bytes as well; which layers "
+                       "take most?")
     accuracy = trained_accuracy(answer, load_data("photo_digits", image_size=16, copies=3), RECIPE,
                                 hint="is there a BatchNorm after every convolution?")
     return banded(accuracy, LEAST, GOOD, f", with {macs:,} of {MAX_MACS:,} MACs, {params:,} of {MAX_PARAMS:,} "

@@ -51,7 +51,7 @@ class _Ghost(nn.Module):
         self.primary = _brick(in_channels, intrinsic, 1, 1, norms[0], acts[0])
         many, times = (1, ratio - 1) if sets else (ratio - 1, 1)
         read = in_channels if reads == "input" else intrinsic
-        groups = intrinsic if grouped and read == intrinsic else 1
+        groups = intrinsic if grouped else 1
         self.cheap = nn.ModuleList(_brick(read, intrinsic * many, cheap_kernel, groups, norms[1], acts[1])
                                    for _ in range(times))
 

@@ -229,7 +229,7 @@ RIGHT = {
                  GhostModule, OneByOne, lambda i, o, act=nn.ReLU: GhostModule(i, o, ratio=4, act=act)),
              "typed in": the(COUNTS), "floats": lambda: {name: float(count) for name, count in COUNTS.items()},
              "arrays": lambda: {name: np.array(count) for name, count in COUNTS.items()},
-             "tensors, one more": lambda: {name: torch.tensor([count]) for name, count in COUNTS.items()} | {"s = 8": 0}},
+             "tensors, one more": lambda: {"s = 8": 0} | {name: torch.tensor([n]) for name, n in COUNTS.items()}},
     "04.4": {"ghost bottlenecks": the(of_bottlenecks), "a class": the(AClass), "inverted residuals": the(of_residuals),
              "a partial": the(partial(lambda build: build(), of_bottlenecks)),
              "an adder at the end": the(lambda: nn.Sequential(

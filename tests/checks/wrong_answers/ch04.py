@@ -26,12 +26,12 @@ def ghost(*, norms=(True, True), acts=(True, True), join="ghosts last", cut="end
                 size = kernel or cheap_kernel
                 chain = ratio - 1 if reads == "ghost" else 1
                 self.cheap = nn.ModuleList(brick(
-                    read, m * (ratio - 1) // chain, size, m if groups and read == m else 1,
+                    read, m * (ratio - 1) // chain, size, m if groups and reads != "input" else 1,
                     size // 2 if padding is None else padding, norms[1], acts[1]) for _ in range(chain))
 
             def forward(self, x):
                 primary = self.primary(x)
-                made = [{"input": x, "linear": self.primary[:2](x)}.get(reads, primary)]
+                made = [x if reads == "input" else self.primary[:2](x) if reads == "linear" else primary]
                 for cheap in self.cheap:
                     made.append(cheap(made[-1]))
                 ghosts = torch.cat(made[1:], dim=1)
