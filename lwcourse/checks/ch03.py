@@ -1,21 +1,34 @@
 """Checks of chapter 03: ShuffleNets."""
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lwcourse.checks import exercise, fail
+from lwcourse.checks import Score, exercise, fail
 from lwcourse.checks.helpers import (
+    a_builder,
     a_function,
     a_module_class,
+    banded,
     compare_blocks,
     compare_functions,
     compare_numbers,
+    counted_macs,
+    counted_parameters,
+    naming_mistakes,
+    plain,
+    refuse_missing_keys,
+    refuse_over_budget,
+    refuse_ready_made,
     ten_class_network,
     trained_accuracy,
+    watch,
 )
 from lwcourse.data import load_data
-from lwcourse.layers import ChannelShuffle
+from lwcourse.layers import ChannelShuffle, ConvBNAct
 from lwcourse.models.shufflenet_v2 import ShuffleUnit
 from lwcourse.profile import profile
 from lwcourse.viz import channel_connections
@@ -29,8 +42,6 @@ UNIT_CASES = (     # (in_channels, out_channels, stride), input shape
     ((24, 24, 2), (1, 24, 8, 6)),
 )
 CHANNELS, GROUPS = 64, (2, 4, 8, 16, 32)
-MAX_MACS, MAX_BILL, MACS_PER_BYTE, LEAST_ACCURACY = 60_000, 880_000, 8, 0.85
-RECIPE = {"epochs": 4, "lr": 0.1, "batch_size": 32}
 
 
 @exercise("03.1", title="Channel shuffle", minutes=10, difficulty="easy", expects=a_function)
@@ -45,106 +56,135 @@ def channel_shuffle(answer: Callable[[Tensor, int], Tensor]) -> str:
         "channels are rolled by one place, not dealt out": lambda x, groups: x.roll(1, 1),
         "these are the channels of the groups in reverse order; transpose the table instead":
             lambda x, groups: x.unflatten(1, (groups, -1)).flip(1).flatten(1, 2),
-        "images of the batch are mixed up with channels; keep the batch axis apart": _batch_too,
-    }, hint="reshape to (N, groups, channels / groups, H, W), swap axes 1 and 2, reshape back")
+        "images of the batch are mixed up with channels; keep the batch axis apart": _batch_in_the_table,
+        "axes 2 and 3 are exchanged, a group's channels and the rows, so that maps are torn apart; exchange the groups "
+        "and their channels": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(2, 3).reshape(x.shape),
+        "height and width are exchanged; no pixel moves in a channel shuffle":
+            lambda x, groups: ChannelShuffle(groups)(x).transpose(2, 3).reshape(x.shape),
+    }, gradients=True)
+    x, groups = cases[0]
+    with watch() as seen:
+        answer(x, groups)
+    refuse_ready_made(seen, ["ChannelShuffle"])
+    if "channel_shuffle" in seen.functions or "pixel_shuffle" in seen.functions:
+        fail("that is PyTorch's own shuffle, ready-made; the exercise is to write it yourself, with reshaping")
+    if len({_steps(answer, torch.randn(1, channels, 2, 2), groups) for channels, groups in ((12, 3), (24, 3), (24, 12))
+            }) > 1:
+        fail("the order is right, but it is made by a loop (a comprehension is one, too): the more channels or groups, "
+             "the more lines run. Reshaping does it at once")
     return f"The paper's order in {len(cases)} settings."
 
 
-def _batch_too(x: Tensor, groups: int) -> Tensor:
+def _batch_in_the_table(x: Tensor, groups: int) -> Tensor:
     """The table swallowed the batch: transposed as (groups, rest)."""
-    n, channels, height, width = x.shape
-    return x.reshape(groups, n * channels // groups, height, width).transpose(0, 1).reshape(x.shape)
+    return x.reshape(groups, -1, *x.shape[2:]).transpose(0, 1).reshape(x.shape)
 
+
+def _steps(function: Callable[..., Tensor], *arguments) -> int:
+    """How many lines of a learner's own code run; a line that a comprehension runs again counts again."""
+    libraries, tracer, count = (str(Path(torch.__file__).parents[1]), str(Path(__file__).parents[1])), sys.gettrace(), 0
+
+    def line(frame, event, _):
+        nonlocal count
+        count += 1
+        return line
+
+    sys.settrace(lambda frame, *_: None if frame.f_code.co_filename.startswith(libraries) else line(frame, *_))
+    try:
+        function(*arguments)
+    finally:
+        sys.settrace(tracer)
+    return count
+
+
+class _Unit(nn.Module):
+    """A unit of ShuffleNet V2 with the mistakes that its options make."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, split: str = "halves", shuffle: int = 2,
+                 other_way: bool = False, join: str = "", acts: str = "r-r r", filter_groups: bool = True,
+                 stride_first: bool = False, shortcut: str = "", split_at_2: bool = False):
+        super().__init__()
+        half = out_channels // 2
+        taken = half if stride == 1 and split != "none" else in_channels // 2 if split_at_2 else in_channels
+        first, filtered, last, *_, projected = (nn.ReLU if act == "r" else None for act in acts)
+        self.split, self.join, self.whole = split, join, stride == 2 and not split_at_2
+        strides = (stride, 1) if stride_first else (1, stride)
+        if shortcut == "1x1 first" and stride == 2:
+            parts = [ConvBNAct(taken, half, 1), ConvBNAct(half, half, 3, stride, groups=half, act=None)]
+        elif stride == 2 or shortcut == "always" or split == "none":
+            parts = [ConvBNAct(taken, taken, 3, stride, groups=taken, act=None),
+                     ConvBNAct(taken, half, 1, act=projected)]
+            parts = parts[1:] if split == "none" and stride == 1 else parts
+        else:
+            parts = []
+        self.shortcut = nn.Sequential(*parts)
+        self.branch = nn.Sequential(
+            ConvBNAct(taken, half, 1, strides[0], act=first),
+            ConvBNAct(half, half, 3, strides[1], groups=half if filter_groups else 1, act=filtered),
+            ConvBNAct(half, half, 1, act=last))
+        self.shuffle = ChannelShuffle(half if other_way else shuffle if out_channels % shuffle == 0 else 1)
+
+    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.whole or self.split == "none":
+            return x, x
+        if self.split == "every other":
+            return x[:, ::2], x[:, 1::2]
+        return x.chunk(2, dim=1)[::-1 if self.split == "reversed" else 1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, taken = self.halves(x)
+        kept, made = self.shortcut(kept), self.branch(taken)
+        if self.join == "shuffle first":
+            return torch.cat((self.shuffle(kept), self.shuffle(made)), dim=1)
+        if self.join == "residual" and made.shape == taken.shape:
+            made = made + taken
+        if self.join == "sum":
+            kept = kept + made
+        parts = (made, kept) if "branch first" in self.join else (kept, made)
+        y = torch.cat(parts, dim=1)
+        return y if "no shuffle" in self.join else self.shuffle(y)
+
+
+UNIT_MISTAKES: dict[str, Callable[..., nn.Module]] = {
+    "the shuffle is missing: the first half of the outputs is the first half of the inputs":
+        partial(_Unit, join="no shuffle"),
+    "the shuffle comes before the concatenation, so that the halves stay apart": partial(_Unit, join="shuffle first"),
+    "the shuffle is in the other order, that of out_channels // 2 groups, which undoes the one with two groups":
+        partial(_Unit, other_way=True),
+    "the shuffle has 4 groups; there are two halves to mix, and so two groups": partial(_Unit, shuffle=4),
+    "the halves are concatenated the wrong way round: what passes comes first": partial(_Unit, join="branch first"),
+    "the shuffle is missing, and the halves are concatenated the wrong way round: what passes comes first":
+        partial(_Unit, join="branch first, no shuffle"),
+    "the second half of the channels passes and the first goes through the branch; it is the reverse":
+        partial(_Unit, split="reversed"),
+    "the split takes every other channel, as the released code does; at stride 1 the first half passes, and the second "
+    "goes through the branch": partial(_Unit, split="every other"),
+    "nothing is split at stride 1: every side reads all of the inputs": partial(_Unit, split="none"),
+    "at stride 1 what passes goes through layers; it passes untouched there": partial(_Unit, shortcut="always"),
+    "at stride 2 the input is split; there all channels go both ways": partial(_Unit, split_at_2=True),
+    "the branch adds its input to what its layers give; the unit of V2 has no sum, it concatenates":
+        partial(_Unit, join="residual"),
+    "what passes is added to what the branch gives; it passes untouched": partial(_Unit, join="sum"),
+    "the activation after the first 1x1 of the branch is missing": partial(_Unit, acts="--r r"),
+    "there is an activation after the depthwise layer of the branch; that layer has none": partial(_Unit, acts="rrr r"),
+    "the branch gives negative numbers: the activation after its last 1x1 is missing": partial(_Unit, acts="r-- r"),
+    "no activation follows either 1x1 of the branch": partial(_Unit, acts="--- r"),
+    "at stride 2 the activation after the 1x1 of the shortcut is missing": partial(_Unit, acts="r-r -"),
+    "the shortcut begins with its 1x1; its depthwise layer, which has the stride, comes first":
+        partial(_Unit, shortcut="1x1 first"),
+    "the 3x3 of the branch has groups 1: it is not depthwise": partial(_Unit, filter_groups=False),
+    "the stride of the branch is in its first 1x1, which throws three of four pixels away; the depthwise layer has it":
+        partial(_Unit, stride_first=True),
+}
 
 
 @exercise("03.2", title="Unit of ShuffleNet V2", minutes=25, difficulty="medium", expects=a_module_class)
 def shuffle_unit(answer: type[nn.Module]) -> str:
     """`answer(in_channels, out_channels, stride)` builds the unit of Figure 3 c, d."""
-    _refuse_known_mistakes(answer)
-    compare_blocks(answer, ShuffleUnit, UNIT_CASES)
-    return f"Equal to the course's unit in {len(UNIT_CASES)} settings."
-
-
-def _refuse_known_mistakes(build: type[nn.Module]) -> None:
-    """By which inputs reach which outputs, whatever the layers are called."""
-    unit = build(24, 24, 1)
-    if not isinstance(unit, nn.Module):
-        fail(f"{build.__name__}(24, 24, 1) gives {type(unit).__name__}, not an nn.Module")
-    y = _output(unit, 24)
-    if not isinstance(y, Tensor) or y.shape != (1, 24, 8, 8):
-        return  # compare_blocks says it better
-    passed = _passed_channels(unit)
-    if not passed:
-        if channel_connections(unit, 24, size=8).double().mean() > 0.6:
-            fail("every output reads more than half of the inputs: nothing is split at stride 1",
-                 "kept, taken = x.chunk(2, dim=1); only `taken` goes through the branch")
-        fail("at stride 1 no input comes out as it went in; the first half of the channels passes untouched",
-             "torch.cat((kept, branch), dim=1): no layer and no sum on `kept`")
-    inputs, outputs = zip(*sorted(passed.items()), strict=True)
-    if inputs == tuple(range(12, 24)):
-        fail("the second half of the channels passes and the first goes through the branch; it is the reverse",
-             "kept, taken = x.chunk(2, dim=1)")
-    if inputs == tuple(range(0, 24, 2)):
-        fail("the split takes every other channel; at stride 1 the first half passes and the second half works",
-             "kept, taken = x.chunk(2, dim=1); the released code takes every other channel, and shuffles by it")
-    if inputs == tuple(range(12)):
-        if outputs == inputs:
-            fail("the shuffle is missing: the first half of the outputs is the first half of the inputs",
-                 "ChannelShuffle(2) comes last, after the concatenation")
-        if outputs == tuple(range(12, 24)):
-            fail("the shuffle is missing, and the halves are concatenated the wrong way round: what passes comes first",
-                 "torch.cat((kept, branch), dim=1), then the shuffle")
-        if set(outputs) == set(range(12)) or set(outputs) == set(range(12, 24)):
-            fail("the shuffle comes before the concatenation, so the halves stay apart",
-                 "first torch.cat, then the shuffle")
-        if outputs == tuple(range(1, 24, 2)):
-            fail("the halves are concatenated the wrong way round: what passes comes first",
-                 "torch.cat((kept, branch), dim=1), then the shuffle")
-    else:
-        fail(f"the split is wrong: inputs {', '.join(map(str, inputs))} pass, but the first half should",
-             "kept, taken = x.chunk(2, dim=1)")
-    if _adds_its_input(build, outputs):
-        fail("the branch adds its input to what its layers give; V2's unit has no sum: it concatenates",
-             "torch.cat((kept, self.branch(taken)), dim=1)")
-    if y[0, [i for i in range(24) if i not in outputs]].min() < 0:
-        fail("the branch gives negative numbers: the activation after its last 1x1 is missing",
-             "both 1x1 layers end in ReLU; only the depthwise one does not")
-    wide = _output(build(16, 40, 2), 16)
-    if isinstance(wide, Tensor) and wide.min() < 0:
-        fail("at stride 2 some outputs are negative: the activation after the 1x1 of the shortcut is missing",
-             "both sides end in a 1x1 with BatchNorm and ReLU")
-
-
-def _adds_its_input(build: type[nn.Module], passed: tuple[int, ...]) -> bool:
-    """Whether the branch gives more than 0 when every BatchNorm gives 0."""
-    unit = build(24, 24, 1)
-    for module in unit.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.affine:
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-    made = [i for i in range(24) if i not in passed]
-    norms, convs = (sum(isinstance(one, kind) for one in unit.modules()) for kind in (nn.BatchNorm2d, nn.Conv2d))
-    return norms == convs > 0 and bool(_output(unit, 24)[0, made].any())
-
-
-def _output(unit: nn.Module, channels: int) -> Tensor:
-    try:
-        with torch.no_grad():
-            return unit.eval()(torch.randn(1, channels, 8, 8))
-    except RuntimeError as error:
-        if "Sizes of tensors must match" not in str(error):
-            raise
-        fail("the two halves differ in height and width, so they cannot be concatenated: the padding of a 3x3, or a "
-             "stride, is not right", "a 3x3 needs padding 1; at stride 2 shortcut and branch both have the stride")
-
-
-def _passed_channels(unit: nn.Module) -> dict[int, int]:
-    """Inputs that come out as they went in, and where."""
-    x = torch.randn(1, 24, 8, 8)
-    with torch.no_grad():
-        y = unit.eval()(x.clone())
-    same = [(i, j) for i in range(24) for j in range(24) if torch.equal(x[0, i], y[0, j])]
-    return dict(same)
+    with naming_mistakes(answer, UNIT_MISTAKES, UNIT_CASES):
+        compare_blocks(answer, ShuffleUnit, UNIT_CASES, macs=True, ready_made=("ShuffleUnit", "ReleasedShuffleUnit"),
+                       shortcut="no sum is needed, since the halves are concatenated")
+    return f"Equal to the course's unit in {len(UNIT_CASES)} settings, in eval and in training mode."
 
 
 def layers_needed(channels: int, groups: int, most: int = 12) -> int | None:
@@ -162,50 +202,49 @@ def layers_needed(channels: int, groups: int, most: int = 12) -> int | None:
 @exercise("03.3", title="How many layers connect everything", minutes=15, difficulty="medium", expects=dict)
 def connected_after(answer: Mapping[int, int]) -> str:
     """`answer` maps the number of groups to the layers needed, for 64 channels and the shuffle between layers."""
-    if set(answer) != set(GROUPS):
-        fail(f"the keys must be the groups {', '.join(map(str, GROUPS))}; got {', '.join(map(repr, answer)) or 'none'}",
-             "numbers, such as 2, not texts" if any(isinstance(key, str) for key in answer) else "")
+    if any(isinstance(key, str) and key.strip() in map(str, GROUPS) for key in answer):
+        fail("the keys must be the groups as numbers, such as 2, not texts, such as \"2\"")
+    refuse_missing_keys(answer, GROUPS)
     label = {groups: f"{groups} groups" for groups in GROUPS}
     right = {label[groups]: layers_needed(CHANNELS, groups) for groups in GROUPS}
-    missing = [groups for groups in GROUPS if answer[groups] is None or answer[groups] == float("inf")]
-    if missing:
-        fail(f"with {missing[0]} groups everything is connected after some layers: is the shuffle between the layers?",
-             "a layer, a shuffle, a layer, a shuffle, ..., a layer")
+    for groups in GROUPS:
+        if answer[groups] is None or plain(answer[groups]) == float("inf"):
+            fail(f"with {groups} groups everything is connected after some layers: is the shuffle between the layers?")
     compare_numbers({label[groups]: answer[groups] for groups in GROUPS}, right, {
         "you counted the shuffles; the question is for layers, of which there is one more":
             {name: layers - 1 for name, layers in right.items()},
         "that is one layer more than needed": {name: layers + 1 for name, layers in right.items()},
+        "you counted shuffles and layers together; the question is for layers":
+            {name: 2 * layers - 1 for name, layers in right.items()},
         "two layers do only while a group has at least as many channels as there are groups":
             dict.fromkeys(right, 2),
-        "each layer multiplies the inputs that an output has met by the channels of a group, not by two":
+        "these are the counts for a shuffle with two groups everywhere, which lets an output meet only twice as many "
+        "inputs with each layer; the shuffle has as many groups as the layers":
             {label[groups]: groups.bit_length() for groups in GROUPS},
         "these are the channels of a group; how many layers until 64 inputs are met?":
             {label[groups]: CHANNELS // groups for groups in GROUPS},
-    }, hint="build the stack with more and more layers, until viz.channel_connections(stack, 64).all()")
+    })
     return "A group of two channels takes six layers: two inputs met, then four, and so on to 64."
 
 
-def bill_of(network: nn.Module) -> int:
-    """MACs plus 8 for each byte that is read or written, for one image of 3 x 16 x 16."""
-    cost = profile(network, (3, 16, 16))
-    return cost.macs + MACS_PER_BYTE * cost.traffic_bytes
+MAX_MACS, MAX_BILL, MAX_PARAMS, MACS_PER_BYTE = 60_000, 880_000, 2_500, 8
+# The solution of the sheet with the seeds 0 to 9: 63.5, 67.3, 59.4, 60.6, 58.6, 58.1, 67.8, 66.5, 59.9 and 62.7 %.
+LEAST, GOOD = 0.55, 0.62
+RECIPE = {"epochs": 6, "lr": 0.1, "batch_size": 32}
 
 
-@exercise("03.4", title="A network for MACs and traffic", minutes=25, difficulty="hard", expects=a_function)
-def macs_and_traffic(answer: Callable[[], nn.Module]) -> str:
+@exercise("03.4", title="A network for MACs and traffic", minutes=25, difficulty="hard", expects=a_builder)
+def macs_and_traffic(answer: Callable[[], nn.Module]) -> Score:
     """`answer()` builds a network for (N, 3, 16, 16) and ten classes; it is trained here, and accuracy is its score."""
-    network = ten_class_network(answer, (3, 16, 16))
-    macs, bill = profile(network, (3, 16, 16)).macs, bill_of(network)
-    if macs > MAX_MACS:
-        fail(f"over budget: {macs:,} MACs, of {MAX_MACS:,} allowed",
-             "which layers cost most? print(lw.profile(my_design(), (3, 16, 16)))")
-    if bill > MAX_BILL:
-        fail(f"over budget: the MACs fit, but MACs and traffic together come to {bill:,}, of {MAX_BILL:,} allowed: "
-             "this network moves too many bytes",
-             "fewer layers, fewer groups, smaller maps; BatchNorm, ReLU, a sum and a concatenation move bytes as well")
-    accuracy = trained_accuracy(answer, load_data("digits", image_size=16), RECIPE,
-                                hint="is there a BatchNorm behind every convolution?")
-    if accuracy < LEAST_ACCURACY:
-        fail(f"within both budgets, but it learned too little: {accuracy:.0%} of the test digits are right, "
-             f"{LEAST_ACCURACY:.0%} are needed", "a network without walls between channels, and two strides at most")
-    return f"Score {accuracy:.1%}, with {macs:,} of {MAX_MACS:,} MACs and a bill of {bill:,} of {MAX_BILL:,}."
+    size = (3, 16, 16)
+    network = ten_class_network(answer, size)
+    macs, params = counted_macs(network, size), counted_parameters(network)
+    bill = macs + MACS_PER_BYTE * profile(network, size).traffic_bytes
+    refuse_over_budget([(macs, MAX_MACS, "MACs"), (params, MAX_PARAMS, "parameters"),
+                        (bill, MAX_BILL, "on the bill of MACs and bytes moved")],
+                       "BatchNorm, activations, sums, products and concatenations move bytes as well; which layers "
+                       "take most?")
+    accuracy = trained_accuracy(answer, load_data("photo_digits", image_size=16, copies=3), RECIPE,
+                                hint="is there a BatchNorm after every convolution?")
+    return banded(accuracy, LEAST, GOOD, f", with {macs:,} of {MAX_MACS:,} MACs, {params:,} of {MAX_PARAMS:,} "
+                  f"parameters and a bill of {bill:,} of {MAX_BILL:,}", "within the budgets, but it learned too little")

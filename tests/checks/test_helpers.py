@@ -62,6 +62,29 @@ class ByLinear(Block):
         return torch.einsum("nchw,nc->nchw", y, torch.sigmoid(self.gate(y.mean((-1, -2)))))
 
 
+class Sliced(Block):
+    """A part of an nn.Sequential is a new module with old layers."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.layers = nn.Sequential(self.conv, self.norm, nn.ReLU())
+        del self.conv, self.norm
+
+    def body(self, x):
+        return F.relu(self.layers[:2](x))
+
+
+class TransposedBeforeNorm(Block):
+    """Of a map one pixel wide PyTorch's BatchNorm gives a wrong gradient here, which is no fault of the learner's."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.conv = nn.Linear(channels, channels, bias=False)
+
+    def body(self, x):
+        return F.relu(self.norm(self.conv(x.transpose(1, 3)).transpose(1, 3)))
+
+
 class IntoEmpty(Block):
     def forward(self, x):
         y = torch.empty(x.shape)
@@ -173,7 +196,7 @@ class Unused(Block):
         self.more = nn.Linear(2, 2)
 
 
-@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout, Watching])
+@pytest.mark.parametrize("mine", [Block, ByLinear, IntoEmpty, NoDropout, Watching, Sliced])
 def test_right_blocks_of_any_style_pass(mine):
     compare_blocks(mine, Block, CASES)
 
@@ -198,6 +221,10 @@ def test_right_blocks_of_any_style_pass(mine):
 def test_wrong_block_is_refused_with_its_reason(mine, words):
     with pytest.raises(CheckFailed, match=words):
         compare_blocks(mine, Block, CASES)
+
+
+def test_right_block_whose_batchnorm_reads_a_transposed_column_passes():
+    compare_blocks(TransposedBeforeNorm, Block, [((8,), (2, 8, 5, 1))])
 
 
 def test_training_leaves_the_learners_module_and_torch_as_they_were():
@@ -317,6 +344,13 @@ def test_right_parts_of_an_answer_earn_their_share(mine, words, share):
     with pytest.raises(CheckFailed, match=words) as refused:
         compare_parts(mine, right, {"doubled": {"c": 8}, "nothing": {"a": 0}})
     assert refused.value.share == share
+
+
+def test_right_numbers_earn_their_share():
+    for mine, share in (({"a": 1_000_000, "b": 7}, 0.5), ({"a": 1.0, "b": 3.0}, 0), ({"a": 3e6, "b": 1e6}, 0)):
+        with pytest.raises(CheckFailed) as refused:
+            compare_numbers(mine, RIGHT, usual_mistakes(RIGHT))
+        assert refused.value.share == share
 
 
 def test_missing_keys_are_named_and_others_do_no_harm():

@@ -139,7 +139,12 @@ def refuse_other_macs(mine: nn.Module, reference: nn.Module, shape: Sequence[int
 
 
 def _step(model: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """One training step without the step: the output for x, and the gradient of x; parameters get theirs."""
+    """One training step without the step: the output for x, and the gradient of x; parameters get theirs.
+
+    BatchNorm gets what lies in order: PyTorch's gradient of it is wrong for a map (N, C, H, 1) that was transposed.
+    """
+    for norm in [module for module in model.modules() if isinstance(module, NORMS)]:
+        norm.register_forward_pre_hook(lambda _, given: tuple(one.contiguous() for one in given))
     model.train()
     model.zero_grad(set_to_none=True)
     given = x.clone().requires_grad_()

@@ -39,9 +39,10 @@ def compare_numbers(mine: Mapping[str, Any], right: Mapping[str, float],
 
     `mistakes` maps the words for a typical mistake to the numbers it leads to: the one that explains all of
     `mine` is named, and so are two labels whose numbers are exchanged. Else the reason tells the first wrong number
-    and roughly how far off it is, not the right one.
+    and roughly how far off it is, not the right one. Numbers that are right earn their share.
     """
     got = {label: read_number(mine[label], label) for label in right}
+    share = sum(math.isclose(got[label], right[label], rel_tol=tolerance) for label in right) / len(right)
 
     def agree(numbers: Mapping[str, float], within: float) -> bool:
         return all(math.isclose(got[label], numbers[label], rel_tol=within) for label in right)
@@ -51,13 +52,13 @@ def compare_numbers(mine: Mapping[str, Any], right: Mapping[str, float],
     for within in (tolerance, max(tolerance, NEAR)):
         for reason, numbers in (mistakes or {}).items():
             if agree(numbers, within):
-                fail(reason, hint)
+                fail(reason, hint, share)
     for a, b in combinations(right, 2):
         if right[a] != right[b] and agree({**right, a: right[b], b: right[a]}, tolerance):
-            fail(f"{a} and {b} are exchanged: each stands under the other's name", hint)
+            fail(f"{a} and {b} are exchanged: each stands under the other's name", hint, share)
     for label, expected in right.items():
         if not math.isclose(got[label], expected, rel_tol=tolerance):
-            fail(f"{label}: {got[label]:,} is {_how_far(got[label], expected)}", hint)
+            fail(f"{label}: {got[label]:,} is {_how_far(got[label], expected)}", hint, share)
 
 
 def usual_mistakes(right: Mapping[str, float], unit: str = "MACs") -> dict[str, dict[str, float]]:

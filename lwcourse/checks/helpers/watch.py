@@ -28,8 +28,8 @@ class Watched:
 
     @property
     def layers_made(self) -> list[nn.Module]:
-        """Those of `made` that have weights."""
-        return [module for module in self.made if any(True for _ in module.parameters())]
+        """Those of `made` that have weights of their own, which a slice of an nn.Sequential has not."""
+        return [module for module in self.made if any(True for _ in module.parameters(recurse=False))]
 
 
 class _Functions(TorchFunctionMode):

@@ -19,7 +19,8 @@ def swallowed_batch(x, groups):
 
 
 def unit(*, split="halves", join="shuffle last", first_act=nn.ReLU, last_act=nn.ReLU, depthwise_act=None,
-         shortcut_act=nn.ReLU, padding=1, stride_on="depthwise", groups=2, depthwise=True, whole_at_2=True):
+         shortcut_act=nn.ReLU, padding=1, stride_on="depthwise", groups=2, depthwise=True, whole_at_2=True,
+         shortcut_order="filter first", always_shortcut=False, drop=0.0):
     """Builds the class of a ShuffleNet V2 unit with one mistake."""
     def build():
         class Unit(nn.Module):
@@ -33,17 +34,19 @@ def unit(*, split="halves", join="shuffle last", first_act=nn.ReLU, last_act=nn.
                     taken = in_channels // 2
                 self.stride = stride
                 strides = {"first": 1, "depthwise": 1} | {stride_on: stride}
-                self.shortcut = nn.Identity() if stride == 1 else nn.Sequential(
-                    ConvBNAct(taken, taken, 3, 2, groups=taken, act=None),
-                    ConvBNAct(taken, half, 1, act=shortcut_act))
+                parts = [ConvBNAct(taken, taken, 3, stride, groups=taken, act=None),
+                         ConvBNAct(taken, half, 1, act=shortcut_act)]
+                if shortcut_order == "1x1 first":
+                    parts = [ConvBNAct(taken, half, 1), ConvBNAct(half, half, 3, stride, groups=half, act=None)]
+                self.shortcut = nn.Sequential(*parts if stride == 2 or always_shortcut else [])
                 self.branch = nn.Sequential(
                     ConvBNAct(taken, half, 1, strides["first"], act=first_act),
                     ConvBNAct(half, half, 3, strides["depthwise"], padding=padding,
                               groups=half if depthwise else 1, act=depthwise_act),
-                    ConvBNAct(half, half, 1, act=last_act))
+                    ConvBNAct(half, half, 1, act=last_act), nn.Dropout(drop))
                 if split == "none" and stride == 1:
                     self.shortcut = ConvBNAct(in_channels, half, 1)
-                self.shuffle = ChannelShuffle(groups)
+                self.shuffle = ChannelShuffle(groups if isinstance(groups, int) else out_channels // 2)
 
             def halves(self, x):
                 if self.stride == 2:
@@ -64,6 +67,8 @@ def unit(*, split="halves", join="shuffle last", first_act=nn.ReLU, last_act=nn.
                     return torch.cat((made, kept), dim=1)
                 if join == "residual" and self.stride == 1:
                     return self.shuffle(torch.cat((kept, made + self.halves(x)[1]), dim=1))
+                if join == "batch":
+                    return torch.cat((kept, made))
                 if join == "sum":
                     return self.shuffle(torch.cat((kept + made, made), dim=1))
                 return self.shuffle(torch.cat((kept, made), dim=1))
@@ -92,9 +97,52 @@ def design(build):
     return lambda: (lambda: build())
 
 
+def numpy_shuffle(x, groups):
+    return torch.from_numpy(x.detach().numpy().reshape(len(x), groups, -1, *x.shape[2:]).swapaxes(1, 2).copy()).flatten(
+        1, 2)
+
+
+def overwriting_shuffle(x, groups):
+    y = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    x.zero_()
+    return y
+
+
+def index_shuffle(x, groups):
+    per_group = x.shape[1] // groups
+    return x[:, [group * per_group + place for place in range(per_group) for group in range(groups)]]
+
+
+class InAList(nn.Module):
+    """The branch's layers stand in a plain list."""
+
+    def __init__(self, in_channels, out_channels, stride):
+        super().__init__()
+        half = out_channels // 2
+        self.layers = [ConvBNAct(half, half, 1), ConvBNAct(half, half, 3, groups=half, act=None),
+                       ConvBNAct(half, half, 1)]
+
+    def forward(self, x):
+        kept, taken = x.chunk(2, dim=1)
+        for layer in self.layers:
+            taken = layer(taken)
+        return torch.cat((kept, taken), dim=1)
+
+
+class Inherits(ShuffleUnit):
+    pass
+
+
+def plain_cnn():
+    return nn.Sequential(ConvBNAct(3, 8, 3, stride=2), ConvBNAct(8, 16, 3, stride=2), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(16, 10))
+
+
+BUILT = plain_cnn()
+
 WRONG = {
     "03.1": {
-        "the official code's order": (the(lambda x, groups: ChannelShuffle(x.shape[1] // groups)(x)),
+        "the official code's order": (the(lambda x, groups: x.unflatten(1, (-1, groups)).transpose(1, 2).flatten(1, 2)),
                                       "order of the official code"),
         "transpose forgotten": (the(lambda x, groups: x.unflatten(1, (groups, -1)).flatten(1, 2)),
                                 "nothing is shuffled"),
@@ -103,53 +151,89 @@ WRONG = {
                 x.shape[0], x.shape[1] // groups, groups, *x.shape[2:]).flatten(1, 2)), "nothing is shuffled"),
         "groups reversed": (the(lambda x, groups: x.unflatten(1, (groups, -1)).flip(1).flatten(1, 2)),
                             "groups in reverse order"),
-        "channels reversed": (the(lambda x, groups: x.flip(1)), "reversed"),
-        "the batch swallowed": (the(swallowed_batch), "images of the batch are mixed up"),
+        "channels reversed": (the(lambda x, groups: x.flip(1)), "the channels are reversed"),
+        "channels rolled": (the(lambda x, groups: torch.roll(x, 1, dims=1)), "rolled by one place"),
+        "the batch swallowed": (the(swallowed_batch), "keep the batch axis apart"),
+        "axes 2 and 3": (the(lambda x, groups: x.unflatten(1, (groups, -1)).swapaxes(2, 3).reshape_as(x)),
+                         "axes 2 and 3 are exchanged"),
+        "height and width": (
+            the(lambda x, groups: x.unflatten(1, (groups, -1)).permute(0, 2, 1, 4, 3).reshape_as(x)),
+            "height and width are exchanged"),
         "one axis too many": (the(lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2)),
                               "the output has shape"),
         "pixels transposed": (the(lambda x, groups: ChannelShuffle(groups)(x).transpose(2, 3)),
                               "the output has shape"),
         "no return": (the(lambda x, groups: None), "is the return missing?"),
+        "a loop over slices": (the(lambda x, groups: torch.cat([x[:, i::x.shape[1] // groups] for i in range(
+            x.shape[1] // groups)], dim=1)), "made by a loop"),
+        "a list of indices": (the(index_shuffle), "made by a loop"),
+        "the course's": (the(lambda x, groups: ChannelShuffle(groups)(x)), "the course's `ChannelShuffle`"),
+        "PyTorch's module": (the(lambda x, groups: nn.ChannelShuffle(groups)(x)), "PyTorch's own shuffle"),
+        "no gradient": (the(numpy_shuffle), "no gradient"),
+        "the input overwritten": (the(overwriting_shuffle), "overwrites its input"),
     },
     "03.2": {
-        "no shuffle": (unit(join="no shuffle"), "the shuffle is missing"),
+        "no shuffle": (unit(join="no shuffle"), "the shuffle is missing: the first half of the outputs"),
         "shuffle before the concatenation": (unit(join="shuffle before"), "the shuffle comes before the concatenation"),
         "every other channel kept": (unit(split="alternating"), "the split takes every other channel"),
         "the first half works": (unit(split="reversed"), "the second half of the channels passes"),
         "no split": (unit(split="none"), "nothing is split"),
-        "the branch comes first": (unit(join="branch first"), "concatenated the wrong way round"),
+        "the branch comes first": (unit(join="branch first"), "wrong way round: what passes comes first"),
         "the branch comes first, no shuffle": (unit(join="branch first, no shuffle"), "the shuffle is missing, and"),
-        "a shuffle with other groups": (unit(groups=4), ["shuffle", "groups"]),
-        "an addition": (unit(join="sum"), "no input comes out as it went in"),
+        "a shuffle with four groups": (unit(groups=4), "the shuffle has 4 groups"),
+        "the official order": (unit(groups="half"), "the shuffle is in the other order"),
+        "an addition": (unit(join="sum"), "what passes is added to what the branch gives"),
         "a sum in the branch": (unit(join="residual"), "the branch adds its input"),
-        "no ReLU after the first 1x1": (unit(first_act=None), "the activation is missing"),
+        "no ReLU after the first 1x1": (unit(first_act=None), "the activation after the first 1x1"),
         "no ReLU after the last 1x1": (unit(last_act=None), "activation after its last 1x1 is missing"),
-        "ReLU after the depthwise layer": (unit(depthwise_act=nn.ReLU), "no activation there"),
+        "no ReLU at all in the branch": (unit(first_act=None, last_act=None), "no activation follows either 1x1"),
+        "ReLU after the depthwise layer": (unit(depthwise_act=nn.ReLU), "that layer has none"),
         "no ReLU in the shortcut": (unit(shortcut_act=None), "1x1 of the shortcut is missing"),
+        "the shortcut's 1x1 first": (unit(shortcut_order="1x1 first"), "the shortcut begins with its 1x1"),
+        "layers on what passes": (unit(always_shortcut=True), "it passes untouched there"),
         "ReLU6": (unit(first_act=nn.ReLU6), "ReLU6"),
-        "padding forgotten": (unit(padding=0), "padding of a 3x3"),
-        "stride in the first 1x1": (unit(stride_on="first"), "stride"),
-        "split at stride 2 as well": (
-            unit(whole_at_2=False), "the first half of the channels of the input x, but in the reference all of them"),
-        "groups forgotten": (unit(depthwise=False), "groups 1, but the reference has groups"),
+        "padding forgotten": (unit(padding=0), "padding"),
+        "stride in the first 1x1": (unit(stride_on="first"), "the stride of the branch is in its first 1x1"),
+        "split at stride 2 as well": (unit(whole_at_2=False), "there all channels go both ways"),
+        "groups forgotten": (unit(depthwise=False), "it is not depthwise"),
+        "joined along the batch": (unit(join="batch"), "the batch, as it does without dim"),
+        "dropout": (unit(drop=0.3), "training mode"),
+        "layers in a list": (the(InAList), "plain Python list"),
+        "the course's unit": (the(Inherits), "the course's `ShuffleUnit`"),
     },
     "03.3": {
-        "shuffles counted": (lambda: {g: n - 1 for g, n in NEEDED.items()}, "you counted the shuffles"),
+        "shuffles counted": (lambda: {g: n - 1 for g, n in NEEDED.items()}, "you counted the shuffles; the question"),
         "one too many": (lambda: {g: n + 1 for g, n in NEEDED.items()}, "one layer more than needed"),
+        "shuffles and layers": (lambda: {g: 2 * n - 1 for g, n in NEEDED.items()}, "shuffles and layers together"),
         "always two": (lambda: dict.fromkeys(NEEDED, 2), "at least as many channels as there are groups"),
-        "the logarithm of the groups": (lambda: {2: 2, 4: 3, 8: 4, 16: 5, 32: 6}, "not by two"),
+        "always a shuffle with two groups": (lambda: {2: 2, 4: 3, 8: 4, 16: 5, 32: 6}, "two groups everywhere"),
         "channels of a group": (lambda: {g: 64 // g for g in NEEDED}, "these are the channels of a group"),
         "one wrong": (needed(g16=4), "16 groups: 4 is too large"),
         "never": (needed(g32=None), "is the shuffle between the layers?"),
+        "infinitely many": (needed(g32=float("inf")), "is the shuffle between the layers?"),
+        "a text for a number": (needed(g2="two"), "2 groups: got 'two', not a number"),
         "keys that are texts": (lambda: {str(g): n for g, n in NEEDED.items()}, "not texts"),
-        "a group missing": (lambda: {2: 2}, "the keys must be the groups"),
+        "a group missing": (lambda: {2: 2}, "there is no 4, 8, 16, 32"),
     },
     "03.4": {
         "too many MACs": (design(lambda: Net(16, [ShuffleUnit(16, 64, 2), ShuffleUnit(64, 64, 1)], 64)),
                           "MACs, of 60,000 allowed"),
         "groups save MACs, not bytes": (
-            design(lambda: Net(8, [UnitV1(8, 64, 2, 8, first_groups=1), *(UnitV1(64, 64, 1, 8) for _ in range(3))],
-                               64)), "this network moves too many bytes"),
+            design(lambda: Net(8, [UnitV1(8, 32, 2, 8, first_groups=1), *(UnitV1(32, 32, 1, 8) for _ in range(3))],
+                               32)), "on the bill of MACs and bytes moved, of 880,000 allowed"),
+        "too many parameters": (
+            design(lambda: nn.Sequential(ConvBNAct(3, 8, 3, 2), ConvBNAct(8, 16, 3, 2), ConvBNAct(16, 20, 3, 2),
+                                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(20, 10))),
+            "parameters, of 2,500 allowed"),
+        "a linear classifier": (design(lambda: nn.Sequential(nn.Flatten(), nn.Linear(768, 10))),
+                                "parameters, of 2,500 allowed"),
+        "a linear classifier within the budgets": (
+            design(lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 10))),
+            "it learned too little"),
+        "a plain CNN": (design(plain_cnn), "it learned too little"),
+        "one unit, as hint 3 begins": (design(lambda: Net(8, [ShuffleUnit(8, 24, 2)], 24)), "it learned too little"),
+        "built outside": (design(lambda: BUILT), "the same network"),
+        "a softmax": (design(lambda: nn.Sequential(*plain_cnn(), nn.Softmax(1))), "ends in a softmax"),
         "a thousand classes": (
             design(lambda: nn.Sequential(ConvBNAct(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                                          nn.Linear(8, 1000))), "must give logits of shape (2, 10)"),
@@ -159,3 +243,5 @@ WRONG = {
         "no return": (design(lambda: None), "is the return missing?"),
     },
 }
+SLOW = {("03.4", name) for name in (
+    "a plain CNN", "a linear classifier within the budgets", "one unit, as hint 3 begins")}

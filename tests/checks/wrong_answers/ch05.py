@@ -7,7 +7,9 @@ from torch import nn
 
 from lwcourse.checks.ch05 import KINDS, GatedBlock
 from lwcourse.layers import (
+    ConvBNAct,
     CoordinateAttention,
+    EfficientChannelAttention,
     ShuffleAttention,
     SqueezeExcitation,
     TripletAttention,
@@ -17,7 +19,7 @@ from lwcourse.profile import profile
 
 
 def eca(*, kernel=adaptive_kernel_size, bias=False, pool=lambda x: x.mean(dim=(2, 3)), squash=torch.sigmoid,
-        join="times", mode="zeros", padded=True):
+        join="times", mode="zeros", padded=True, norm=False, train=lambda self, gate: gate):
     """Builds the class of an ECA layer with one mistake."""
     def build():
         class Eca(nn.Module):
@@ -25,16 +27,18 @@ def eca(*, kernel=adaptive_kernel_size, bias=False, pool=lambda x: x.mean(dim=(2
                 super().__init__()
                 k = kernel(channels)
                 self.conv = nn.Conv1d(1, 1, k, padding=k // 2 if padded else 0, bias=bias, padding_mode=mode)
+                self.norm = nn.BatchNorm1d(1) if norm else nn.Identity()
 
             def forward(self, x):
-                gate = squash(self.conv(pool(x).unsqueeze(1)).squeeze(1))[:, :, None, None]
-                return {"times": lambda: x * gate, "plus": lambda: x + gate, "alone": lambda: gate,
+                gate = train(self, squash(self.norm(self.conv(pool(x).unsqueeze(1))).squeeze(1))[:, :, None, None])
+                return {"times": lambda: x * gate, "smaller": lambda: x[:, :, 1:] * gate,
+                        "halved": lambda: x * gate / 2, "plus": lambda: x + gate, "alone": lambda: gate,
                         "shortcut": lambda: x + x * gate, "reversed": lambda: x * (1 - gate)}[join]()
         return Eca
     return build
 
 
-def eca_one_axis():
+def eca_one_axis(axis=2):
     class Eca(nn.Module):
         def __init__(self, channels):
             super().__init__()
@@ -42,7 +46,8 @@ def eca_one_axis():
             self.conv = nn.Conv2d(1, 1, (k, 1), padding=(k // 2, 0), bias=False)
 
         def forward(self, x):
-            return x * self.conv(x.mean(dim=2).unsqueeze(1)).sigmoid().transpose(1, 2)
+            gate = self.conv(x.mean(dim=axis).unsqueeze(1)).sigmoid().transpose(1, 2)  # (N, C, 1, other axis)
+            return x * (gate if axis == 2 else gate.transpose(2, 3))
     return Eca
 
 
@@ -71,19 +76,49 @@ def eca_all_channels():
     return Eca
 
 
-def eca_two_layers():
-    class Eca(nn.Module):
-        def __init__(self, channels):
-            super().__init__()
-            self.gate = SqueezeExcitation(channels, 1)
-
+def eca_without_return():
+    class Eca(eca()()):
         def forward(self, x):
-            return self.gate(x)
+            super().forward(x)
     return Eca
 
 
+def eca_in_a_list():
+    class Eca(eca()()):
+        def __init__(self, channels):
+            super().__init__(channels)
+            self.kernels = [self.conv]
+            del self.conv
+
+        def forward(self, x):
+            return x * self.kernels[0](x.mean((2, 3)).unsqueeze(1)).sigmoid().transpose(1, 2).unsqueeze(-1)
+    return Eca
+
+
+def eca_se():
+    class Eca(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.down, self.up = (nn.Linear(*sizes, bias=False) for sizes in ((channels, channels // 4),
+                                                                              (channels // 4, channels)))
+
+        def forward(self, x):
+            return x * self.up(self.down(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
+    return Eca
+
+
+class NoModuleClass(nn.Module):
+    def __new__(cls, channels):
+        return channels
+
+
+class InheritsEca(EfficientChannelAttention):
+    pass
+
+
 def ca(*, act=F.hardswish, hidden=lambda channels, reduction: max(8, channels // reduction), norm=True, pool="mean",
-       join="times", squash=torch.sigmoid, squeezes=1, opens=2, bias=True, unused_norm=False, transpose=True):
+       join="times", squash=torch.sigmoid, squeezes=1, opens=2, bias=True, order="conv norm act", transpose=True,
+       apart=False):
     """Builds the class of a coordinate attention with one mistake."""
     def build():
         class Ca(nn.Module):
@@ -91,8 +126,15 @@ def ca(*, act=F.hardswish, hidden=lambda channels, reduction: max(8, channels //
                 super().__init__()
                 h = hidden(channels, reduction)
                 self.squeeze = nn.ModuleList(nn.Conv2d(channels, h, 1, bias=bias) for _ in range(squeezes))
-                self.norm = nn.BatchNorm2d(h) if norm else nn.Identity()
+                self.norm = nn.ModuleList(nn.BatchNorm2d(channels if order.startswith("norm") else h)
+                                          for _ in range(squeezes * norm))
                 self.open = nn.ModuleList(nn.Conv2d(h, channels, 1, bias=bias) for _ in range(opens))
+
+            def squeezed(self, means, which):
+                steps = {"conv": self.squeeze[which], "act": act, "norm": self.norm[which] if norm else nn.Identity()}
+                for step in order.split():
+                    means = steps[step](means)
+                return means
 
             def forward(self, x):
                 height, width = x.shape[2:]
@@ -100,12 +142,12 @@ def ca(*, act=F.hardswish, hidden=lambda channels, reduction: max(8, channels //
                     mean = x.mean(dim=(2, 3), keepdim=True)
                     rows, columns = mean.expand(-1, -1, height, 1), mean.expand(-1, -1, width, 1)
                 else:
-                    take = {"mean": torch.mean, "max": torch.amax}[pool]
+                    take = {"mean": torch.mean, "max": torch.amax, "sum": torch.sum}[pool]
                     rows, columns = take(x, dim=3, keepdim=True), take(x, dim=2, keepdim=True).transpose(2, 3)
-                both = [self.squeeze[0](rows), self.squeeze[-1](columns)]
-                if not unused_norm:
-                    both = [self.norm(means) for means in both]
-                rows, columns = (act(means) for means in both)
+                if squeezes == 2 or apart:
+                    rows, columns = self.squeezed(rows, 0), self.squeezed(columns, squeezes - 1)
+                else:
+                    rows, columns = self.squeezed(torch.cat([rows, columns], 2), 0).split([height, width], 2)
                 rows, columns = squash(self.open[0](rows)), squash(self.open[-1](columns))
                 if transpose:
                     columns = columns.transpose(2, 3)
@@ -127,17 +169,49 @@ def ca_joined(join):
                 self.rows, self.columns = nn.Conv2d(h, channels, 1), nn.Conv2d(h, channels, 1)
 
             def forward(self, x):
-                rows, columns = (self.squeeze(x.mean(dim=dim, keepdim=True)) for dim in (3, 2))
+                means = [x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True).transpose(2, 3)]
+                rows, columns = self.squeeze(torch.cat(means, 2)).split(list(x.shape[2:]), 2)
+                columns = columns.transpose(2, 3)
                 return join(self, x, rows, columns)
         return Ca
     return build
 
 
 def no_return():
-    class Ca(CoordinateAttention):
+    class Ca(ca()()):
         def forward(self, x):
             super().forward(x)
     return Ca
+
+
+class Adds(nn.Module):
+    def forward(self, x):
+        return x + x.mean(3, keepdim=True)**2
+
+
+class Opens(nn.Module):
+    """A gate as it is built, and none once its weight is no longer 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(8, 1, 1))
+
+    def forward(self, x):
+        return x * (1 + self.weight * x.mean(3, keepdim=True))
+
+
+class OpensInTraining(nn.Module):
+    def forward(self, x):
+        return x + x.mean(3, keepdim=True) if self.training else x
+
+
+class InAList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gates = [CoordinateAttention(8)]
+
+    def forward(self, x):
+        return self.gates[0](x)
 
 
 TIMES = {"SE": 1.15, "ECA": 1.1, "CA": 1.35, "SA": 3.0, "Triplet": 4.5, "why": "passes over memory"}
@@ -147,9 +221,13 @@ def times(**changed):
     return lambda: TIMES | changed
 
 
-def macs():
-    counted = {kind: profile(GatedBlock(build), (16, 56, 56)).macs for kind, build in (KINDS | {"none": None}).items()}
-    return {kind: counted[kind] / counted["none"] for kind in KINDS} | {"why": "MACs"}
+def counts(which):
+    """Ratios of MACs or parameters."""
+    def build():
+        counted = {kind: getattr(profile(GatedBlock(make), (16, 56, 56)), which)
+                   for kind, make in (KINDS | {"none": None}).items()}
+        return {kind: counted[kind] / counted["none"] for kind in KINDS} | {"why": "MACs"}
+    return build
 
 
 def design(**gates):
@@ -157,43 +235,68 @@ def design(**gates):
     return lambda: (lambda: {slot: build() for slot, build in gates.items()})
 
 
+CA = CoordinateAttention(8)
+
 WRONG = {
     "05.1": {
         "no sigmoid": (eca(squash=lambda x: x), "the sigmoid is missing"),
+        "two sigmoids": (eca(squash=lambda x: x.sigmoid().sigmoid()), "there are two sigmoids"),
         "hard sigmoid": (eca(squash=F.hardsigmoid), "hard sigmoid"),
+        "tanh": (eca(squash=torch.tanh), "is a tanh"),
         "softmax": (eca(squash=lambda x: x.softmax(dim=1)), "compete for a sum of 1"),
         "even kernel": (eca(kernel=lambda channels: 4), "an even number"),
         "a fixed kernel": (eca(kernel=lambda channels: 3), "with 128 channels there are 3 weights"),
-        "mean over one axis": (eca_one_axis, "the mean is over rows only"),
+        "mean over rows": (eca_one_axis, "the mean is over rows only"),
+        "mean over columns": (lambda: eca_one_axis(3), "the mean is over columns only"),
         "convolution over pixels": (eca_over_pixels, "runs over the pixels"),
         "convolution mixes all channels": (eca_all_channels, "takes the channels for the channels of a signal"),
-        "squeeze and excitation": (eca_two_layers, "weights"),
+        "squeeze and excitation": (eca_se, "that is SE, which squeezes"),
         "bias": (eca(bias=True), "has a bias"),
+        "BatchNorm": (eca(norm=True), "no BatchNorm or the like"),
         "maximum": (eca(pool=lambda x: x.amax(dim=(2, 3))), "the maximum is taken"),
+        "sum": (eca(pool=lambda x: x.sum(dim=(2, 3))), "each channel is summed"),
         "added": (eca(join="plus"), "the gate is added"),
         "with a shortcut": (eca(join="shortcut"), "ECA has no shortcut"),
         "reversed": (eca(join="reversed"), "it closes where that opens"),
+        "halved": (eca(join="halved"), "no usual mistake explains it"),
+        "a row less": (eca(join="smaller"), "the shape must stay"),
         "mean over the batch": (eca(pool=lambda x: x.mean(dim=(0, 2, 3)).expand(len(x), -1)), "images share one gate"),
         "gate alone": (eca(join="alone"), "you return the gate alone"),
-        "first and last are neighbours": (eca(mode="circular"), "pad with zeros"),
+        "first and last are neighbours": (eca(mode="circular"), "are neighbours in your layer"),
+        "repeated at the ends": (eca(mode="replicate"), "are repeated beyond the ends"),
+        "mirrored at the ends": (eca(mode="reflect"), "are mirrored beyond the ends"),
+        "no return": (eca_without_return, "is the return missing?"),
+        "dropout": (eca(train=lambda self, gate: F.dropout(gate, 0.5, self.training)), "not in training mode"),
+        "detached": (eca(train=lambda self, gate: gate.detach()), "not all gradients are"),
+        "no module": (lambda: NoModuleClass, "not an nn.Module"),
+        "the kernel in a list": (eca_in_a_list, "plain Python list"),
+        "the course's": (lambda: InheritsEca, "the course's `EfficientChannelAttention`"),
     },
     "05.2": {
-        "ReLU": (ca(act=F.relu), "h-swish"),
-        "no activation": (ca(act=lambda x: x), "activation behind the shared convolution is missing"),
-        "fewer than eight": (ca(hidden=lambda channels, reduction: channels // reduction), "you squeeze to 2; it is 8"),
-        "no BatchNorm": (ca(norm=False), "0 BatchNorms, not one"),
-        "BatchNorm not used": (ca(unused_norm=True), "BatchNorm is built but not used"),
+        "ReLU": (ca(act=F.relu), "the activation is ReLU;"),
+        "ReLU6": (ca(act=F.relu6), "the activation is ReLU6;"),
+        "SiLU": (ca(act=F.silu), "the activation is SiLU"),
+        "no activation": (ca(act=lambda x: x), "activation after the shared convolution is missing"),
+        "fewer than eight": (ca(hidden=lambda channels, reduction: channels // reduction), "may be fewer than 8"),
+        "rounded up": (ca(hidden=lambda channels, reduction: max(8, -(-channels // reduction))), "are rounded up"),
+        "no BatchNorm": (ca(norm=False), "BatchNorm is missing"),
+        "BatchNorm not used": (ca(order="conv act"), "BatchNorm is built but not used"),
+        "BatchNorm first": (ca(order="norm conv act"), "BatchNorm comes before the shared convolution"),
+        "BatchNorm last": (ca(order="conv act norm"), "BatchNorm comes after the activation"),
         "global pooling": (ca(pool="global"), "the place is lost"),
         "maximum": (ca(pool="max"), "the maximum is taken"),
-        "sum of gates": (ca(join="sum"), "they multiply each other"),
+        "sums": (ca(pool="sum"), "are summed where their means"),
+        "sum of gates": (ca(join="sum"), "the two gates are added"),
         "mean of gates": (ca(join="mean"), "the mean of the two gates"),
         "rows alone": (ca(join="rows"), "that of the rows"),
         "columns alone": (ca(join="columns"), "that of the columns"),
         "two squeezes": (ca(squeezes=2), "they share one"),
+        "the squeeze called twice": (ca(apart=True), ["training mode", "is called 2 times"]),
         "one opening": (ca(opens=1), "rows and columns need one each"),
         "columns not turned back": (ca(transpose=False), "must match the size"),
         "no sigmoid": (ca(squash=lambda x: x), "the sigmoid is missing"),
-        "no bias": (ca(bias=False), "no bias"),
+        "hard sigmoids": (ca(squash=F.hardsigmoid), "the gates are hard sigmoids"),
+        "no bias": (ca(bias=False), "no convolution has a bias"),
         "one sigmoid of the product": (ca_joined(lambda self, x, r, c: x * (self.rows(r) * self.columns(c)).sigmoid()),
                                        "each gate has its own"),
         "row means twice": (ca_joined(lambda self, x, r, c: x * self.rows(r).sigmoid() * self.columns(r).sigmoid()),
@@ -205,20 +308,34 @@ WRONG = {
         "gates alone": (ca_joined(lambda self, x, r, c: self.rows(r).sigmoid() * self.columns(c).sigmoid()),
                         "you return the gates alone"),
         "no return": (no_return, "is the return missing?"),
+        "inherits the course's": (lambda: type("Ca", (CoordinateAttention,), {}), "the course's `CoordinateAttention`"),
     },
     "05.3": {
-        "ratios of MACs": (macs, "these are ratios of MACs"),
+        "ratios of MACs": (counts("macs"), "these are ratios of MACs"),
+        "ratios of parameters": (counts("params"), "these are ratios of parameters"),
         "seconds": (times(SE=1e-3, ECA=1e-3, CA=2e-3, SA=5e-3, Triplet=7e-3), "these look like seconds"),
+        "percent": (times(SE=115.0, ECA=110.0, CA=135.0, SA=160.0, Triplet=300.0), "these look like percent"),
+        "added share": (times(SE=0.15, ECA=0.1, CA=0.35, SA=0.6, Triplet=2.0), "the ratio minus 1"),
         "upside down": (times(SE=0.9, ECA=0.95, CA=0.8, SA=0.4, Triplet=0.3), "upside down"),
+        "below zero": (times(SE=-1.0), "is a positive number"),
+        "a text": (times(SE="fast"), "SE: got 'fast', not a number"),
+        "SA for nothing": (times(SA=1.0), "SA takes no time by your numbers"),
+        "in the order of MACs": (times(SA=1.05), "SE takes as long as SA"),
+        "the wrong one is slowest": (times(ECA=30.0), "ECA takes as long as Triplet"),
         "MACs as the reason": (times(why="MACs"), "has not one MAC"),
         "parameters as the reason": (times(why="parameters"), "cannot be parameters"),
         "another reason": (times(why="magic"), "must be one of"),
-        "the wrong one is slowest": (times(ECA=30.0), "ECA: you have 30.00 times the time"),
-        "one forgotten": (lambda: {kind: value for kind, value in TIMES.items() if kind != "SA"}, "the keys must be"),
+        "one forgotten": (lambda: {kind: value for kind, value in TIMES.items() if kind != "SA"}, "there is no 'SA'"),
     },
     "05.4": {
-        "SE cannot see places": (design(filter=partial(SqueezeExcitation, 32, 4)), "that is guessing"),
-        "SA cannot either": (design(filter=partial(ShuffleAttention, 32, 4)), "that is guessing"),
+        "no gate: pooling": (design(stem=lambda: nn.Sequential(nn.AvgPool2d((1, 15), 1, (0, 7)), nn.BatchNorm2d(8))),
+                             "is no gate"),
+        "no gate: a sum": (design(head=Adds), "is no gate"),
+        "no gate: a convolution": (design(stem=partial(ConvBNAct, 8, 8, (1, 9), groups=8)), "is no gate"),
+        "a gate only at first": (design(stem=Opens), "is no gate"),
+        "a gate only in eval mode": (design(stem=OpensInTraining), "is no gate"),
+        "SE cannot see places": (design(filter=partial(SqueezeExcitation, 32, 4)), "which is guessing"),
+        "SA cannot either": (design(filter=partial(ShuffleAttention, 32, 4)), "which is guessing"),
         "CA where channels are many": (design(filter=partial(CoordinateAttention, 32)),
                                        "856 parameters, of 600 allowed"),
         "a 7x7 Triplet": (design(filter=partial(TripletAttention, 32)), "MACs, of 20,000 allowed"),
@@ -226,6 +343,10 @@ WRONG = {
         "channels of another slot": (design(stem=partial(CoordinateAttention, 32)), "cannot run a map of 8 channels"),
         "a gate that halves the map": (design(stem=lambda: nn.MaxPool2d(2)), "a gate keeps the shape"),
         "not built": (design(stem=lambda: CoordinateAttention), "not a layer that is built already"),
+        "built outside": (design(stem=lambda: CA), "the same layer"),
+        "layers in a list": (design(stem=InAList), "plain Python list"),
+        "nothing": (lambda: (lambda: {}), "with one entry at least"),
         "no return": (lambda: (lambda: None), "is the return missing?"),
     },
 }
+SLOW = {("05.4", "SA cannot either")}

@@ -1,0 +1,210 @@
+"""Right answers to the exercises of chapter 05, each in another style."""
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lwcourse.layers import CoordinateAttention, TripletAttention, adaptive_kernel_size
+
+
+def the(answer):
+    return lambda: answer
+
+
+class Eca(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.build(adaptive_kernel_size(channels))
+
+    def build(self, size):
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+
+    def along(self, means):
+        """(N, C) -> (N, C)"""
+        return self.conv(means[:, None])[:, 0]
+
+    def forward(self, x):
+        return x * self.along(x.mean((2, 3))).sigmoid()[..., None, None]
+
+
+class EcaByConv2d(Eca):
+    def build(self, size):
+        self.conv = nn.Conv2d(1, 1, (size, 1), padding=(size // 2, 0), bias=False)
+
+    def along(self, means):
+        return self.conv(means[:, None, :, None]).flatten(1)
+
+
+class EcaByParameter(Eca):
+    def build(self, size):
+        self.weight = nn.Parameter(torch.full((size,), 0.1))
+
+    def along(self, means):
+        return F.conv1d(means.unsqueeze(1), self.weight[None, None], padding=len(self.weight) // 2).squeeze(1)
+
+
+class EcaByWindows(EcaByParameter):
+    def along(self, means):
+        size = len(self.weight)
+        return torch.einsum("nck,k->nc", F.pad(means, (size // 2, size // 2)).unfold(1, size, 1), self.weight)
+
+
+class EcaByLinear(Eca):
+    def build(self, size):
+        self.size, self.line = size, nn.Linear(size, 1, bias=False)
+
+    def along(self, means):
+        side = self.size // 2
+        return self.line(torch.stack([F.pad(means, (side, side))[:, i:i + means.shape[1]] for i in range(self.size)],
+                                     dim=-1)).squeeze(-1)
+
+
+class EcaByHand(EcaByParameter):
+    """A kernel that is read from its end; sigmoid and mean written out."""
+
+    def along(self, means):
+        side = len(self.weight) // 2
+        y = torch.zeros_like(means)
+        for i, w in enumerate(self.weight):
+            y = y + w * F.pad(means, (side, side))[:, 2 * side - i:2 * side - i + means.shape[1]]
+        return y
+
+    def forward(self, x):
+        gate = 1 / (1 + torch.exp(-self.along(x.flatten(2).sum(2) / x[0, 0].numel())))
+        return torch.einsum("nchw,nc->nchw", x, gate)
+
+
+class EcaInOne(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        size = adaptive_kernel_size(channels)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Unflatten(1, (1, channels)),
+                                  nn.Conv1d(1, 1, size, padding="same", bias=False), nn.Sigmoid(),
+                                  nn.Flatten(), nn.Unflatten(1, (channels, 1, 1)))
+
+    def forward(self, x):
+        return self.gate(x) * x
+
+
+class Ca(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        self.build(channels, max(8, channels // reduction))
+
+    def build(self, channels, hidden):
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.Hardswish())
+        self.open = nn.ModuleList(nn.Conv2d(hidden, channels, 1) for _ in range(2))
+
+    def gates(self, x):
+        rows, columns = self.squeeze(torch.cat([x.mean(3, True), x.mean(2, True).mT], 2)).split(list(x.shape[2:]), 2)
+        return self.open[0](rows), self.open[1](columns).mT
+
+    def forward(self, x):
+        rows, columns = self.gates(x)
+        return x * rows.sigmoid() * columns.sigmoid()
+
+
+class CaColumnsFirst(Ca):
+    def gates(self, x):
+        width = x.shape[3]
+        y = self.squeeze(torch.cat([x.mean(2, True).mT, x.mean(3, True)], 2))
+        return self.open[1](y[:, :, width:]), self.open[0](y[:, :, :width].transpose(2, 3))
+
+
+class CaFlat(Ca):
+    """Conv1d over rows and columns in one signal."""
+
+    def build(self, channels, hidden):
+        self.squeeze = nn.Sequential(nn.Conv1d(channels, hidden, 1), nn.BatchNorm1d(hidden), nn.Hardswish())
+        self.a, self.b = nn.Conv1d(hidden, channels, 1), nn.Conv1d(hidden, channels, 1)
+
+    def gates(self, x):
+        y = self.squeeze(torch.cat((x.mean(-1), x.mean(-2)), dim=-1))
+        height = x.shape[2]
+        return self.a(y[..., :height]).unsqueeze(3), self.b(y[..., height:]).unsqueeze(2)
+
+
+class CaByLinear(Ca):
+    def build(self, channels, hidden):
+        self.down, self.norm = nn.Linear(channels, hidden), nn.BatchNorm2d(hidden)
+        self.rows, self.columns = nn.Linear(hidden, channels), nn.Linear(hidden, channels)
+
+    def gates(self, x):
+        means = torch.cat([x.mean(3), x.mean(2)], 2).transpose(1, 2)            # (N, H + W, C)
+        y = F.hardswish(self.norm(self.down(means).transpose(1, 2)[..., None]))[..., 0].transpose(1, 2)
+        rows, columns = y.split([x.shape[2], x.shape[3]], 1)
+        return self.rows(rows).transpose(1, 2)[..., None], self.columns(columns).transpose(1, 2)[:, :, None]
+
+
+class CaByFunctions(Ca):
+    def build(self, channels, hidden):
+        self.norm = nn.BatchNorm2d(hidden)
+        for name, size in (("down", (hidden, channels)), ("rows", (channels, hidden)), ("columns", (channels, hidden))):
+            self.register_parameter(f"{name}_weight", nn.Parameter(torch.full((*size, 1, 1), 0.05)))
+            self.register_parameter(f"{name}_bias", nn.Parameter(torch.zeros(size[0])))
+
+    def gates(self, x):
+        height = x.shape[2]
+        means = torch.cat([x.mean(3, True), x.mean(2, True).mT], 2)
+        y = self.norm(F.conv2d(means, self.down_weight, self.down_bias))
+        y = y * F.relu6(y + 3) / 6
+        return (F.conv2d(y[:, :, :height], self.rows_weight, self.rows_bias),
+                F.conv2d(y[:, :, height:].mT, self.columns_weight, self.columns_bias))
+
+
+class CaPooled(Ca):
+    """AdaptiveAvgPool2d, and one product of both gates."""
+
+    def gates(self, x):
+        tall = nn.AdaptiveAvgPool2d((None, 1))(x), nn.AdaptiveAvgPool2d((1, None))(x).permute(0, 1, 3, 2)
+        rows, columns = torch.split(self.squeeze(torch.concat(tall, 2)), [x.shape[-2], x.shape[-1]], dim=2)
+        return self.open[0](rows), self.open[1](columns.permute(0, 1, 3, 2))
+
+    def forward(self, x):
+        rows, columns = (torch.sigmoid(gate) for gate in self.gates(x))
+        return (rows * columns).mul(x)
+
+
+TIMES = {"SE": 1.2, "ECA": 1.12, "CA": 1.4, "SA": 1.6, "Triplet": 3.1, "why": "passes over memory"}
+
+
+class WithoutWeights(nn.Module):
+    """The mean of each row, squashed: a gate of its own."""
+
+    def forward(self, x):
+        return x * x.mean(3, keepdim=True).sigmoid()
+
+
+class Strips(nn.Module):
+    """A depthwise filter along the means of the rows decides for each channel and row."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, 3, padding=1, groups=channels)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x):
+        return x * self.norm(self.conv(x.mean(3))).sigmoid()[..., None]
+
+
+RIGHT = {
+    "05.1": {"Conv1d": the(Eca), "Conv2d": the(EcaByConv2d), "a parameter": the(EcaByParameter),
+             "windows and einsum": the(EcaByWindows), "a linear layer": the(EcaByLinear), "by hand": the(EcaByHand),
+             "one Sequential": the(EcaInOne)},
+    "05.2": {"a list of openings": the(Ca), "columns first": the(CaColumnsFirst), "Conv1d": the(CaFlat),
+             "linear layers": the(CaByLinear), "F.conv2d": the(CaByFunctions), "pooling modules": the(CaPooled)},
+    "05.3": {"measured elsewhere": the(TIMES), "on a slow machine": lambda: TIMES | {"SA": 3.0, "Triplet": 7.5},
+             "on a fast one": lambda: TIMES | {"SE": 0.99, "ECA": 0.98, "CA": 1.1, "SA": 1.12, "Triplet": 1.5},
+             "tensors": lambda: {kind: value if kind == "why" else torch.tensor(value)
+                                 for kind, value in TIMES.items()},
+             "arrays": lambda: TIMES | {"SE": np.float32(1.2), "SA": np.array([1.6])},
+             "one more key": lambda: TIMES | {"none": 1.0},
+             "capitals": lambda: TIMES | {"why": "Passes over memory"}},
+    "05.4": {"coordinate attention": lambda: lambda: {"stem": CoordinateAttention(8)},
+             "a ModuleDict": lambda: lambda: nn.ModuleDict({"stem": CoordinateAttention(8, 4)}),
+             "a small Triplet": lambda: lambda: {"stem": TripletAttention(8, kernel_size=3)},
+             "without weights": lambda: lambda: {"head": WithoutWeights()},
+             "strips": lambda: lambda: {"filter": Strips(32)},
+             "two of them": lambda: lambda: {"stem": WithoutWeights(), "head": WithoutWeights()}},
+}
+SLOW = {("05.4", name) for name in RIGHT["05.4"] if name != "coordinate attention"}
