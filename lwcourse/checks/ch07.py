@@ -1,5 +1,8 @@
 """Checks of chapter 07: ESPNet and light segmentation."""
-from collections.abc import Callable, Mapping
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +14,10 @@ from lwcourse.checks.helpers import (
     compare_blocks,
     compare_functions,
     compare_numbers,
+    refuse_other_order,
     refuse_over_budget,
 )
 from lwcourse.data import load_data
-from lwcourse.layers import DilatedPyramid
 from lwcourse.models.segmentation.espnet_v1 import DILATIONS, ESP
 from lwcourse.profile import profile
 from lwcourse.train import TrainingDiverged, enet_weights, evaluate, fit
@@ -35,131 +38,105 @@ RECIPE = {"epochs": 4, "lr": 0.2, "batch_size": 4}
 @exercise("07.1", title="ESP module", minutes=25, difficulty="medium", expects=a_module_class)
 def esp_module(answer: type[nn.Module]) -> str:
     """`answer(in_channels, out_channels, stride)` builds the ESP module with five branches."""
+    refuse_other_order(answer, ("in_channels", "out_channels", "stride"))
     for arguments, shape in ESP_CASES:
-        in_channels, out_channels, stride = arguments
-        block = answer(*arguments)
-        _refuse_other_branches(block, arguments)
         try:
-            _refuse_other_fusion(block, arguments, shape)
-            compare_blocks(answer, ESP, [(arguments, shape)])
+            compare_blocks(answer, ESP, [(arguments, shape)], ready_made=("ESP", "DilatedPyramid"),
+                           mistakes=ESP_MISTAKES)
         except RuntimeError as error:
-            if "must match the size" not in str(error) or (stride == 1 and in_channels == out_channels):
-                raise
-            why = (f"stride {stride} makes the output smaller than the input" if stride > 1
-                   else f"{in_channels} channels come in and {out_channels} go out")
-            fail(f"the shortcut is taken where it cannot be: {why}, so the two cannot be added "
-                 f"({answer.__name__}{arguments})", "add the input only if stride is 1 and the channels are equal")
+            _explain_sum(str(error), f"{answer.__name__}{arguments}", *arguments)
+            raise
     return f"Equal to the course's module in {len(ESP_CASES)} settings."
 
 
-def _dilated(block: nn.Module, stride: int) -> list[nn.Conv2d]:
-    """The branches: all 3x3 convolutions of stride 1, in the order in which they were made."""
-    convs = [m for m in block.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
-    return [conv for conv in convs if stride == 1 or conv.stride == (1, 1)]
-
-
-def _refuse_other_branches(block: nn.Module, arguments: tuple) -> None:
-    if not isinstance(block, nn.Module):
-        return  # compare_blocks tells
-    rates = sorted(conv.dilation[0] for conv in _dilated(block, arguments[2]))
-    if rates != list(DILATIONS):
-        fail(f"the 3x3 branches have the dilation rates {rates}, not {list(DILATIONS)}",
-             "branch k, counted from 0, has the rate 2**k")
-    for conv in _dilated(block, arguments[2]):
-        if conv.padding != conv.dilation and conv.padding != "same":
-            fail(f"the branch of rate {conv.dilation[0]} has padding {conv.padding[0]}, so its map gets another size; "
-                 "the padding of a dilated 3x3 must be its rate", "padding=rate, dilation=rate")
-
-
-@torch.no_grad()
-def _refuse_other_fusion(block: nn.Module, arguments: tuple, shape: tuple[int, ...]) -> None:
-    """Name the fusion, or the shortcut, that reproduces what `block` does with weights that all modules share."""
-    x = torch.randn(shape)
-
-    def output(module: nn.Module) -> Tensor:
-        for parameter in module.parameters():
-            parameter.fill_(0.02)
-        for conv in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
-            channels = torch.arange(conv.weight.numel(), dtype=torch.float32).view_as(conv.weight)
-            conv.weight.copy_((0.7 * channels + conv.dilation[0]).sin() / conv.weight[0].numel())
-        for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
-            norm.weight.fill_(1.0)
-            norm.eps = 1e-3
-        return module.eval()(x.clone())
-
-    mine = output(_copy(block))
-    if not isinstance(mine, Tensor):
+def _explain_sum(said: str, call: str, in_channels: int, out_channels: int, stride: int) -> None:
+    """Name the cause of PyTorch's error about a sum of two maps, by their sizes."""
+    narrow = out_channels // 5
+    rest = out_channels - 4 * narrow
+    found = re.search(r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension (\d)", said)
+    if not found and "stack expects each tensor" not in said:
         return
-    mistakes = {
-        "the maps are only concatenated: the fusion is missing": {"hierarchical": False},
-        "the branch of rate 1 is fused too; in ESPNet the fusion starts at rate 2": {"fuse_from": 0},
-        "the fusion adds each map to the one before it only; it must add the sum so far": {"pairs": True},
-        "the fusion goes from large rates to small ones; each map must be added to that of the next larger rate":
-            {"backwards": True},
-        "the shortcut is missing": {"shortcut": False},
-        "the input is added after BatchNorm and PReLU; add it before them": {"late": True},
-    }
-    if _agree(mine, output(_variant(arguments))):
-        return
-    for reason, changes in mistakes.items():
-        try:
-            other = output(_variant(arguments, **changes))
-        except ValueError:  # branches of other widths, which nobody can add
-            continue
-        if _agree(mine, other):
-            fail(f"{reason} ({type(block).__name__}{arguments})",
-                 "from the third map on, maps[k] = maps[k] + maps[k - 1], small rates first" if "fusion" in reason
-                 or "fused" in reason or "concatenated" in reason
-                 else "y + x before the BatchNorm, if stride is 1 and the channels are equal")
+    sizes, axis = ({int(found[1]), int(found[2])}, int(found[3])) if found else ({narrow, rest}, 1)
+    if axis == 1 and sizes == {narrow, rest}:
+        fail(f"{call}: maps of {rest} and {narrow} channels are added: the channels that are left over belong to the "
+             "branch of rate 1, which takes no part in the fusion")
+    if axis == 1 and sizes == {in_channels, out_channels}:
+        fail(f"{call}: the shortcut is taken where it cannot be: {in_channels} channels come in and {out_channels} go "
+             "out, so the two cannot be added")
+    if axis > 1 and stride > 1:
+        fail(f"{call}: the shortcut is taken where it cannot be: stride {stride} makes the output smaller than the "
+             "input, so the two cannot be added")
+    if axis > 1:
+        fail(f"{call}: maps of different sizes are added ({' and '.join(map(str, sorted(sizes)))} pixels): the padding "
+             "of a dilated 3x3 must be its rate, or its map gets another size")
 
 
-def _copy(block: nn.Module) -> nn.Module:
-    import copy
-    return copy.deepcopy(block).cpu()
+class _Mistaken(ESP):
+    """ESP with one mistake; `fuse` gives the maps that are concatenated."""
 
-
-class _OtherFusion(nn.Module):
-    """Adds neighbouring maps only, or, `backwards`, sums from the largest rate down to rate 2."""
-
-    def __init__(self, pyramid: DilatedPyramid, backwards: bool):
-        super().__init__()
-        self.branches, self.backwards = pyramid.branches, backwards
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, *,
+                 fuse: Callable[[list[Tensor]], list[Tensor]] | None = None, kernel: int | None = None,
+                 shortcut: str = "right", slopes: int | None = None):
+        super().__init__(in_channels, out_channels, stride)
+        self.fuse, self.late = fuse, shortcut == "late"
+        if shortcut == "missing":
+            self.has_shortcut = False
+        if kernel:
+            if kernel == self.reduce.kernel_size[0]:
+                raise ValueError("no mistake here")
+            self.reduce = nn.Conv2d(in_channels, out_channels // 5, kernel, stride, kernel // 2, bias=False)
+        if slopes:
+            self.norm.act = nn.PReLU(slopes)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = [branch(x) for branch in self.branches]
-        if self.backwards:
-            for k in range(len(maps) - 2, 0, -1):
-                maps[k] = maps[k] + maps[k + 1]
-            return torch.cat(maps, dim=1)
-        return torch.cat(maps[:2] + [a + b for a, b in zip(maps[1:], maps[2:], strict=False)], dim=1)
+        y = self.reduce(x)
+        if self.fuse is None:
+            y = self.pyramid(y)
+        else:
+            maps = self.fuse([branch(y) for branch in self.pyramid.branches])
+            if len({one.shape[1] for one in maps[1:]}) > 1:
+                raise ValueError("branches of other widths, which nobody can add")
+            y = torch.cat(maps, dim=1)
+        if not self.has_shortcut:
+            return self.norm(y)
+        return self.norm(y) + x if self.late else self.norm(y + x)
 
 
-class _LateShortcut(nn.Module):
-    def __init__(self, module: ESP):
-        super().__init__()
-        self.module, self.has_shortcut = module, module.has_shortcut
-        module.has_shortcut = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x) + x if self.has_shortcut else self.module(x)
-
-
-def _variant(arguments: tuple, *, hierarchical: bool = True, fuse_from: int = 1, pairs: bool = False,
-             backwards: bool = False, shortcut: bool = True, late: bool = False) -> nn.Module:
-    module = ESP(*arguments, hierarchical=hierarchical)
-    branches = module.pyramid.branches
-    if fuse_from == 0:
-        if len({branch.out_channels for branch in branches}) > 1:
-            raise ValueError("branches differ")
-        module.pyramid.fuse_from = 0
-    if pairs or backwards:
-        module.pyramid = _OtherFusion(module.pyramid, backwards)
-    module.has_shortcut &= shortcut
-    return _LateShortcut(module) if late else module
+def _walk(maps: list[Tensor], steps: Iterable[int], back: int = 1,
+          join: Callable[[Tensor, Tensor], Tensor] = operator.add) -> list[Tensor]:
+    """Each map of `steps` is joined with the one `back` before it, in this order."""
+    maps = list(maps)
+    for k in steps:
+        maps[k] = join(maps[k], maps[k - back])
+    return maps
 
 
-def _agree(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+def _from_the_first(maps: list[Tensor]) -> list[Tensor]:
+    if maps[0].shape != maps[1].shape:
+        raise ValueError("branches of other widths, which nobody can add")
+    return _walk(maps, range(1, 5))
+
+
+ESP_MISTAKES = {words: partial(_Mistaken, **mistake) for words, mistake in {
+    "the maps are only concatenated: the fusion is missing": {"fuse": lambda maps: maps},
+    "the branch of rate 1 is fused too; in ESPNet the fusion starts at rate 2": {"fuse": _from_the_first},
+    "the fusion starts at rate 4, one branch too late: rate 2 belongs to it": {"fuse": lambda m: _walk(m, (3, 4))},
+    "the last branch, of rate 16, takes no part in the fusion": {"fuse": lambda maps: _walk(maps, (2, 3))},
+    "the fusion adds to each map the one before it only; it must add the sum so far":
+        {"fuse": lambda maps: _walk(maps, (4, 3, 2))},
+    "the fusion goes from large rates to small ones; each map must be added to that of the next larger rate":
+        {"fuse": lambda maps: _walk(maps, (3, 2, 1), back=-1)},
+    "every branch from rate 2 on gets the sum of all; in the fusion each gets the sum up to itself":
+        {"fuse": lambda maps: [maps[0], *[sum(maps[1:])] * 4]},
+    "only the last branch gets the sum; in the fusion each, from rate 4 on, gets the sum up to itself":
+        {"fuse": lambda maps: [*maps[:4], sum(maps[1:])]},
+    "the maps are multiplied; fusion adds them": {"fuse": lambda maps: _walk(maps, (2, 3, 4), join=operator.mul)},
+    "the shortcut is missing": {"shortcut": "missing"},
+    "the input is added after BatchNorm and PReLU; add it before them": {"shortcut": "late"},
+    "the reduction is a 3x3 at stride 1; there it is 1x1": {"kernel": 3},
+    "the reduction is a 1x1 at stride 2, which throws three of four pixels away; there it is 3x3": {"kernel": 1},
+    "PReLU has one slope for all channels; it needs one for each channel": {"slopes": 1},
+}.items()}
 
 
 @exercise("07.2", title="Mean IoU", minutes=10, difficulty="easy", expects=a_function)

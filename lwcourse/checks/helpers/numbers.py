@@ -34,12 +34,14 @@ def read_number(value: Any, label: str) -> float:
 
 def compare_numbers(mine: Mapping[str, Any], right: Mapping[str, float],
                     mistakes: Mapping[str, Mapping[str, float]] | None = None,
-                    hint: str = "", tolerance: float = 1e-9) -> None:
+                    hint: str = "", tolerance: float = 1e-9, *, parts: bool = False,
+                    each: Mapping[str, Mapping[str, float]] | None = None) -> None:
     """Refuse unless every number that `right` names is right, within the relative `tolerance`.
 
     `mistakes` maps the words for a typical mistake to the numbers it leads to: the one that explains all of
     `mine` is named, and so are two labels whose numbers are exchanged. Else the reason tells the first wrong number
-    and roughly how far off it is, not the right one.
+    and roughly how far off it is, not the right one. With `parts` a refusal keeps the share of numbers that are right.
+    `each` maps a label to words and numbers for the mistakes that concern it alone.
     """
     got = {label: read_number(mine[label], label) for label in right}
 
@@ -48,16 +50,20 @@ def compare_numbers(mine: Mapping[str, Any], right: Mapping[str, float],
 
     if agree(right, tolerance):
         return
+    share = parts * sum(math.isclose(got[label], right[label], rel_tol=tolerance) for label in right) / len(right)
     for within in (tolerance, max(tolerance, NEAR)):
         for reason, numbers in (mistakes or {}).items():
             if agree(numbers, within):
-                fail(reason, hint)
+                fail(reason, hint, share)
     for a, b in combinations(right, 2):
         if right[a] != right[b] and agree({**right, a: right[b], b: right[a]}, tolerance):
-            fail(f"{a} and {b} are exchanged: each stands under the other's name", hint)
+            fail(f"{a} and {b} are exchanged: each stands under the other's name", hint, share)
     for label, expected in right.items():
         if not math.isclose(got[label], expected, rel_tol=tolerance):
-            fail(f"{label}: {got[label]:,} is {_how_far(got[label], expected)}", hint)
+            for reason, number in (each or {}).get(label, {}).items():
+                if math.isclose(got[label], number, rel_tol=tolerance):
+                    fail(f"{label}: {reason}", hint, share)
+            fail(f"{label}: {got[label]:,} is {_how_far(got[label], expected)}", hint, share)
 
 
 def usual_mistakes(right: Mapping[str, float], unit: str = "MACs") -> dict[str, dict[str, float]]:
