@@ -4,6 +4,7 @@
     numbers.py   numbers, and words for the usual mistakes
     blocks.py    modules and functions against a reference, in eval and training mode
     trained.py   networks that a check trains: fresh copies, budgets, scores
+    attention.py does a network attend
     slips.py     the usual slips of PyTorch, named
     watch.py     what a learner's code calls while it runs
 
@@ -21,6 +22,7 @@ from lwcourse.checks.helpers.answers import (
     refuse_other_order,
     shown,
 )
+from lwcourse.checks.helpers.attention import refuse_without_attention
 from lwcourse.checks.helpers.blocks import (
     all_close,
     compare_blocks,
@@ -58,5 +60,6 @@ __all__ = [
     "counted_parameters", "drawn_anew", "explain_join", "plain", "read_number", "refuse_hidden_layers",
     "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch", "refuse_no_tensor", "refuse_other_macs",
     "refuse_other_order", "refuse_over_budget", "refuse_probabilities", "refuse_ready_made", "refuse_shared",
-    "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes", "watch",
+    "refuse_without_attention", "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes",
+    "watch",
 ]
