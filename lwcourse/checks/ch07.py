@@ -33,7 +33,7 @@ from lwcourse.profile import profile
 from lwcourse.train import TrainingDiverged, enet_weights, evaluate, fit
 
 ESP_CASES = (  # (in_channels, out_channels, stride), input shape
-    ((12, 30, 1), (1, 12, 19, 22)),  # channels change: no shortcut
+    ((12, 30, 1), (1, 12, 35, 38)),  # channels change: no shortcut; larger than any kernel
     ((20, 20, 1), (2, 20, 21, 20)),  # the one with a shortcut
     ((19, 64, 2), (1, 19, 41, 36)),  # 64 = 16 + 4 · 12
     ((40, 40, 2), (1, 40, 36, 39)),  # equal channels, but stride 2: no shortcut
@@ -44,6 +44,7 @@ ROUNDED = 1e-2  # relative: shares may be rounded to two digits
 MAX_MACS, MAX_BYTES = 5_000_000, 200 * 1024
 SIZE = (48, 96)
 RECIPE = {"epochs": 4, "lr": 0.2, "batch_size": 4}
+SEEDS = (0, 1, 2)  # the score is the mean, since one short run says little
 # The sheet's solution with seeds 0 to 9: TEN
 LEAST_IOU, GOOD_IOU = 0.3, 0.45
 
@@ -288,13 +289,13 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
     macs, peak = counted_macs(network, (3, *SIZE)), profile(network, (3, *SIZE)).peak_activation_bytes
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (peak, MAX_BYTES, "bytes of live activations at the peak")],
                        "large maps cost most in both")
-    iou = _trained_iou(answer)
+    iou = sum(_trained_iou(answer, seed) for seed in SEEDS) / len(SEEDS)
     return banded(iou, LEAST_IOU, GOOD_IOU, f" mean IoU, with {macs:,} of {MAX_MACS:,} MACs and {peak:,} of "
                   f"{MAX_BYTES:,} bytes", "within both budgets, but it learned too little: mean IoU",
                   "how far does it see, and has it a map that is fine enough for the edges?")
 
 
-def _trained_iou(build: Callable[[], nn.Module], seed: int = 0) -> float:
+def _trained_iou(build: Callable[[], nn.Module], seed: int) -> float:
     """Mean IoU on test images of a network whose weights are drawn by `seed`, trained on one thread of the CPU."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

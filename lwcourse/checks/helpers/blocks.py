@@ -136,6 +136,8 @@ def run_alone(mine: nn.Module, x: Tensor, expected: Sequence[int], label: str = 
 
 def _explain_sizes(error: RuntimeError, seen: Watched, label: str, hint: str, shortcut: str) -> None:
     said = str(error)
+    if 0 in seen.joined:  # whatever broke later
+        explain_join(seen, label=label)
     if "Sizes of tensors must match" in said:
         explain_join(seen, label=label)
         fail(f"{label}maps of different sizes cannot be concatenated: a layer lacks the padding that keeps the size, "
