@@ -22,6 +22,7 @@ from lwcourse.checks.helpers import (
     plain,
     refuse_missing_keys,
     refuse_other_order,
+    refuse_without_attention,
     shown,
     ten_class_network,
     usual_mistakes,
@@ -177,6 +178,52 @@ def test_wrong_block_is_refused_with_its_reason(mine, words):
         compare_blocks(mine, Block, CASES)
 
 
+class TwoSums(nn.Module):
+    """Two convolutions; the second output is their sum, which calls the first again where `again`."""
+
+    def __init__(self, channels, again=False, joined=torch.add):
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(channels, channels, 1, bias=False) for _ in range(2))
+        self.norm, self.again, self.joined = nn.BatchNorm2d(2 * channels), again, joined
+
+    def forward(self, x):
+        a = self.a(x)
+        if self.again:
+            return self.norm(torch.cat([a, self.b(x) + self.a(x)], 1))
+        return self.norm(torch.cat([a, self.joined(a, self.b(x))], 1))
+
+
+class JoinedTooEarly(nn.Module):
+    """BatchNorm breaks on what is joined along the batch."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(2 * channels)
+
+    def forward(self, x):
+        return self.norm(torch.cat([x, self.a(x)]))
+
+
+def test_a_layer_that_runs_again_for_each_sum_is_no_difference():
+    compare_blocks(lambda channels: TwoSums(channels, again=True), TwoSums, CASES)
+
+
+def test_a_mistake_is_named_by_the_block_that_makes_it():
+    mistakes = {"cannot be built": Impossible, "a difference": lambda channels: TwoSums(channels, joined=torch.sub),
+                "a product": lambda channels: TwoSums(channels, joined=torch.mul)}
+    with pytest.raises(CheckFailed, match="a product"):
+        compare_blocks(lambda channels: TwoSums(channels, joined=torch.mul), TwoSums, CASES, mistakes=mistakes)
+
+
+def Impossible(channels):
+    raise ValueError
+
+
+def test_a_wrong_join_is_named_whatever_breaks_after_it():
+    with pytest.raises(CheckFailed, match=r"dimension 0 \(the batch"):
+        compare_blocks(JoinedTooEarly, TwoSums, CASES)
+
+
 def test_training_leaves_the_learners_module_and_torch_as_they_were():
     mine = Block(8)
     before = {name: tensor.clone() for name, tensor in mine.state_dict().items()}
@@ -241,6 +288,16 @@ def test_usual_mistakes_with_numbers(mine, words):
     with pytest.raises(CheckFailed, match=words) as refused:
         compare_numbers(mine, RIGHT, usual_mistakes(RIGHT))
     assert "\n" not in refused.value.reason and len(refused.value.reason) < 200
+
+
+def test_parts_that_are_right_keep_their_share():
+    each = {"b": {"that is a guess": 7}}
+    with pytest.raises(CheckFailed, match="b: that is a guess") as refused:
+        compare_numbers({"a": 1e6, "b": 7}, RIGHT, parts=True, each=each)
+    assert refused.value.share == 0.5
+    with pytest.raises(CheckFailed, match="b: 8 is too small") as refused:
+        compare_numbers({"a": 1e6, "b": 8}, RIGHT, each=each)
+    assert refused.value.share == 0
 
 
 def test_missing_keys_are_named_and_others_do_no_harm():
@@ -341,6 +398,61 @@ def test_score_in_bands():
     assert banded(0.55, 0.5, 0.6, "", "too little").share == 0.75
     with pytest.raises(CheckFailed, match="too little: 45.0%, 50% are needed"):
         banded(0.45, 0.5, 0.6, "", "too little")
+
+
+class Attends(nn.Module):
+    """Patches, what `mix` makes of them, and a classifier of their mean."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.mix, self.patches, self.head = mix, nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 10)
+        self.multihead = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.scale, self.dropout, self.memory = nn.Parameter(torch.zeros(8)), nn.Dropout(0.2), nn.Parameter(
+            torch.randn(6, 8))
+
+    def forward(self, x):
+        return self.head(self.mix(self, self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def softmaxed(module, t):
+    return module.dropout((t @ t.transpose(1, 2)).softmax(-1))
+
+
+def exponentials(t):
+    e = (t @ t.transpose(1, 2) / 8).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("mix", [
+    lambda m, t: F.scaled_dot_product_attention(t, t, t), lambda m, t: m.multihead(t, t, t)[0],
+    lambda m, t: m.layer(t), lambda m, t: softmaxed(m, t) @ t, lambda m, t: t + m.scale * (softmaxed(m, t) @ t),
+    lambda m, t: torch.einsum("nqk,nkc->nqc", exponentials(t), t), lambda m, t: torch.bmm(exponentials(t), t),
+    lambda m, t: t * (t.mean(2, keepdim=True).softmax(1) * t).sum(1, keepdim=True),
+    lambda m, t: t.softmax(-1) @ (t.softmax(1).transpose(1, 2) @ t),
+    lambda m, t: m.multihead(m.memory.expand(len(t), -1, -1), t, t)[0],
+])
+def test_attention_in_any_words(mix):
+    refuse_without_attention(Attends(mix), (3, 16, 16))
+
+
+@pytest.mark.parametrize("mix, words", [
+    (lambda m, t: t, "there is no attention in it: .* MultiheadAttention is built but never used"),
+    (lambda m, t: t * t.mean(1, keepdim=True).softmax(-1), "there is no attention"),
+    (lambda m, t: (t * t.mean(1, keepdim=True).softmax(-1)).sum(1, keepdim=True), "there is no attention"),
+    (lambda m, t: torch.einsum("ntc,nc->ntc", t, t.mean(1).softmax(-1)), "there is no attention"),
+    (lambda m, t: (t @ t.transpose(1, 2)).sigmoid() @ t, "there is no attention"),
+    (lambda m, t: t if m.training else softmaxed(m, t) @ t, "there is no attention in it in training mode"),
+    (lambda m, t: F.scaled_dot_product_attention(t, t[:, :3], t[:, :3]), "sees 3 tokens, where 4"),
+    (lambda m, t: m.multihead(t, *[t.mean(1, keepdim=True).expand_as(t)] * 2)[0], "sees 1 token, where 4"),
+    (lambda m, t: (softmaxed(m, t) @ t, t)[1], "makes no difference"),
+    (lambda m, t: t + 0 * m.multihead(t, t, t)[0], "makes no difference"),
+    (lambda m, t: t + F.scaled_dot_product_attention(m.memory, m.memory, m.memory).mean(0),
+     "does not depend on the image"),
+])
+def test_what_is_no_attention(mix, words):
+    with pytest.raises(CheckFailed, match=words):
+        refuse_without_attention(Attends(mix), (3, 16, 16))
 
 
 # Points
