@@ -30,9 +30,9 @@ from lwcourse.registry import create_model
 SHAPES = ((2, 3, 4, 6), (1, 2, 8, 4), (3, 4, 6, 6))
 ODD_SHAPES = ((2, 3, 5, 8), (1, 2, 4, 7), (2, 2, 7, 5))
 SIDES = (256, 512, 1024)
-ROUNDED = 1e-2  # relative: shares may be rounded to two digits
+ROUNDED = 1.5e-2  # relative: shares may be rounded to two digits
 MAX_MACS, MAX_PARAMS = 2_000_000, 60_000
-RECIPE = {"epochs": 4, "lr": 0.1, "batch_size": 32}
+RECIPE = {"epochs": 5, "lr": 0.05, "batch_size": 32}
 # The sheet's solution with seeds 0 to 9: TEN
 LEAST_ACCURACY, GOOD_ACCURACY = 0.3, 0.5
 
@@ -87,9 +87,8 @@ def reference_deal(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _deal(*, columns_first=False, patch_is_sequence=False, batch_mixed=False, padded="", cut=False,
-          viewed=False, half=False, one_sequence=False, quarters=False, down=False, cut_back=False, back="the same",
-          **how):
-    """The same with one mistake; `how` is that of the stretching, `back` that of the way back, where another."""
+          viewed=False, half=False, one_sequence=False, quarters=False, down=False, cut_back=False, **how):
+    """The same with one mistake; `how` goes to F.interpolate."""
     def deal(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         n, c, height, width = x.shape
         if padded:
@@ -105,7 +104,7 @@ def _deal(*, columns_first=False, patch_is_sequence=False, batch_mixed=False, pa
             return y
         if cut_back:
             return y[:, :, :height, :width]
-        return F.interpolate(y, (height, width), **{"mode": "bilinear"} | (how if back == "the same" else back))
+        return F.interpolate(y, (height, width), **{"mode": "bilinear"} | how)
 
     def deal_even(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
         n, c, height, width = x.shape
@@ -148,8 +147,8 @@ RESIZE_MISTAKES = {
     "odd sides are stretched as bicubic; the sheet asks for bilinear": _deal(mode="bicubic"),
     "odd sides are resized with antialias=True; leave antialias alone": _deal(antialias=True),
     "odd sides are shrunk to the even size below; stretch them to the next above": _deal(down=True),
-    "odd sides are stretched, but the result is cut to the size of x; shrink it as a whole": _deal(cut_back=True),
-    "odd sides are stretched as bilinear, but shrunk by nearest neighbours": _deal(back={"mode": "nearest"}),
+    "odd sides are stretched, but the result is cut to the size of x, or shrunk by nearest neighbours, which is the "
+    "same here; shrink it as bilinear": _deal(cut_back=True),
 }
 
 

@@ -189,7 +189,7 @@ RIGHT = {
              "numpy": lambda: by_numpy, "from the errors": lambda: by_errors, "an object": MeanIoU},
     "07.3": {
         "fractions": lambda: dict(SHARES),
-        "rounded": lambda: {name: round(share, 4) for name, share in SHARES.items()},
+        "rounded": lambda: {name: float(f"{share:.2g}") for name, share in SHARES.items()},
         "tensors": lambda: {name: torch.tensor(share) for name, share in SHARES.items()},
         "numpy": lambda: {name: np.float32(share) for name, share in SHARES.items()},
         "arrays of one": lambda: {name: np.array([share]) for name, share in SHARES.items()},
