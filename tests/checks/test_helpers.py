@@ -171,6 +171,7 @@ def test_right_blocks_of_any_style_pass(mine):
     (MadeInForward, r"layers are made in forward \(Conv2d\)"),
     (Joined, r"torch.cat joins along dimension 0 \(the batch"),
     (OverwritesInput, "overwrites its input"),
+    (lambda channels: Block(channels).double(), "`conv.weight` is float64, but images are float32"),
     (Unused, "there are 158 parameters, not 152"),
 ])
 def test_wrong_block_is_refused_with_its_reason(mine, words):
@@ -340,6 +341,7 @@ class AcrossImages(nn.Module):
 @pytest.mark.parametrize("build, words", [
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
+    (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
     (lambda: small()[:-1], r"must give logits of shape \(2, 10\), got shape \(2, 4\)"),
     (AcrossImages, "batch_first=True takes the first axis for the tokens"),
 ])

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.checks import fail
-from lwcourse.checks.helpers.slips import explain_join, refuse_hidden_layers, refuse_layers_made, refuse_ready_made
+from lwcourse.checks.helpers.slips import (
+    explain_join,
+    refuse_hidden_layers,
+    refuse_layers_made,
+    refuse_other_dtype,
+    refuse_ready_made,
+)
 from lwcourse.checks.helpers.watch import Watched, watch
 from lwcourse.compare import NO_BATCH_NORM, Comparison, compare_copies
 from lwcourse.compare.layouts import relative_error
@@ -121,6 +127,7 @@ def run_alone(mine: nn.Module, x: Tensor, expected: Sequence[int], label: str = 
 
     `expected` is the shape of a right output, `shortcut` as in `compare_blocks`.
     """
+    refuse_other_dtype(mine, label)
     given = x.clone()
     with torch.no_grad(), watch() as seen:
         try:

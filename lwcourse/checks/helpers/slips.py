@@ -50,6 +50,16 @@ def _has_weights(one: nn.Module | nn.Parameter) -> bool:
     return isinstance(one, nn.Parameter) or any(True for _ in one.parameters())
 
 
+def refuse_other_dtype(module: nn.Module, label: str = "") -> None:
+    """Refuse weights of another floating-point type than that of PyTorch's default, which images have."""
+    expected = torch.get_default_dtype()
+    for name, parameter in module.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype is not expected:
+            fail(f"{label}`{name}` is {str(parameter.dtype).removeprefix('torch.')}, but images are "
+                 f"{str(expected).removeprefix('torch.')}: the two cannot be multiplied",
+                 "is there a .double() or .half(), or another torch.set_default_dtype?")
+
+
 def refuse_layers_made(seen: Watched, label: str = "") -> None:
     """Refuse layers with weights that `forward`, watched in `seen`, made."""
     if seen.layers_made:

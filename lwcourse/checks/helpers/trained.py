@@ -19,6 +19,7 @@ from lwcourse.checks.helpers.slips import (
     refuse_hidden_layers,
     refuse_layers_made,
     refuse_mixed_batch,
+    refuse_other_dtype,
     refuse_probabilities,
 )
 from lwcourse.checks.helpers.watch import watch
@@ -38,6 +39,7 @@ def build_network(answer: Callable[[], nn.Module], what: str = "network") -> nn.
              + ("; is the return missing?" if network is None else ""))
     refuse_shared(network, other, what)
     refuse_hidden_layers(network)
+    refuse_other_dtype(network)
     return network
 
 
