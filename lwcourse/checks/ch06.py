@@ -194,8 +194,9 @@ def _numel(array: object) -> int:
 
 CHANNELS, MAP, MAX_MACS, FIELD = 32, 16, 1_000_000, 9
 RECIPE = {"epochs": 5, "lr": 0.1, "batch_size": 32}
-# The sheet's solution with seeds 0 to 9: TEN
-LEAST_ACCURACY, GOOD_ACCURACY = 0.45, 0.65
+# The sheet's solution with seeds 0 to 9: 69.7 72.5 69.7 69.7 70.8 66.9 70.0 68.3 70.6 73.3 (mean 70.2, deviation 1.8).
+# Towers of few channels get 42 to 58, linear modules 10 to 18; the pass mark lies between these two.
+LEAST_ACCURACY, GOOD_ACCURACY = 0.36, 0.69
 
 
 @exercise("06.3", title="A module for a wide field", minutes=30, difficulty="hard", expects=a_builder)
@@ -204,7 +205,7 @@ def wide_field(answer: Callable[[], nn.Module]) -> Score:
     module = build_network(answer, "module").eval()
     for side in (MAP, MAP // 2):
         _refuse_other_shape(module, (2, CHANNELS, side, side))
-    macs = max(counted_macs(module, (CHANNELS, side, side)) for side in (MAP, MAP // 2))
+    macs = max(counted_macs(module, (CHANNELS, side, side), MAX_MACS // 10) for side in (MAP, MAP // 2))
     refuse_over_budget([(macs, MAX_MACS, "MACs")], "lw.profile(my_module(), (32, 16, 16)) tells which layers cost most")
     _refuse_narrow_field(module)
     accuracy = trained_accuracy(lambda: _frame(answer), load_data("photo_digits", copies=1), RECIPE,

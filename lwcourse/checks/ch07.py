@@ -45,8 +45,9 @@ MAX_MACS, MAX_BYTES = 5_000_000, 200 * 1024
 SIZE = (48, 96)
 RECIPE = {"epochs": 4, "lr": 0.2, "batch_size": 4}
 SEEDS = (0, 1, 2)  # the score is the mean, since one short run says little
-# The sheet's solution with seeds 0 to 9: TEN
-LEAST_IOU, GOOD_IOU = 0.3, 0.45
+# The sheet's solution, ten times three seeds: 47.8 45.9 48.4 47.9 47.9 49.3 49.0 47.8 48.2 48.0 (mean 48.0, deviation
+# 0.9). Plain convolutions within both budgets get 41 to 44, linear classifiers 18 to 20.
+LEAST_IOU, GOOD_IOU = 0.45, 0.47
 
 
 @exercise("07.1", title="ESP module", minutes=25, difficulty="medium", expects=a_module_class)
@@ -286,12 +287,13 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
     """`answer()` builds a network for (N, 3, 48, 96) and eight classes a pixel; mean IoU is its score."""
     network = build_network(answer).eval()
     _refuse_other_maps(network)
-    macs, peak = counted_macs(network, (3, *SIZE)), profile(network, (3, *SIZE)).peak_activation_bytes
+    macs = counted_macs(network, (3, *SIZE), MAX_MACS // 10)
+    peak = profile(network, (3, *SIZE)).peak_activation_bytes
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (peak, MAX_BYTES, "bytes of live activations at the peak")],
                        "large maps cost most in both")
     iou = sum(_trained_iou(answer, seed) for seed in SEEDS) / len(SEEDS)
     return banded(iou, LEAST_IOU, GOOD_IOU, f" mean IoU, with {macs:,} of {MAX_MACS:,} MACs and {peak:,} of "
-                  f"{MAX_BYTES:,} bytes", "within both budgets, but it learned too little: mean IoU",
+                  f"{MAX_BYTES:,} bytes", "within both budgets, but it learned too little (mean IoU)",
                   "how far does it see, and has it a map that is fine enough for the edges?")
 
 

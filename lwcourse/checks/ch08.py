@@ -33,8 +33,9 @@ SIDES = (256, 512, 1024)
 ROUNDED = 1.5e-2  # relative: shares may be rounded to two digits
 MAX_MACS, MAX_PARAMS = 2_000_000, 60_000
 RECIPE = {"epochs": 5, "lr": 0.05, "batch_size": 32}
-# The sheet's solution with seeds 0 to 9: TEN
-LEAST_ACCURACY, GOOD_ACCURACY = 0.3, 0.5
+# The sheet's solution with seeds 0 to 9: 65.3 58.9 58.6 54.7 56.4 68.9 59.4 58.6 55.0 65.3 (mean 60.1, deviation 4.7).
+# Attention that pools gets 46 to 52, three plain convolutions and attention 29 to 39.
+LEAST_ACCURACY, GOOD_ACCURACY = 0.45, 0.58
 
 
 class Transform:
@@ -344,7 +345,7 @@ def hybrid(answer: Callable[[], nn.Module]) -> Score:
     """`answer()` builds a network with attention for (N, 3, 32, 32) and ten classes; accuracy is its score."""
     network = ten_class_network(answer, (3, 32, 32))
     refuse_without_attention(network, (3, 32, 32))
-    macs, params = counted_macs(network, (3, 32, 32)), counted_parameters(network)
+    macs, params = counted_macs(network, (3, 32, 32), MAX_MACS // 10), counted_parameters(network)
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (params, MAX_PARAMS, "parameters")],
                        "lw.profile(my_hybrid(), (3, 32, 32)) tells which layers cost most")
     accuracy = trained_accuracy(answer, load_data("photo_digits", copies=1), RECIPE,

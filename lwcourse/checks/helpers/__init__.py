@@ -60,7 +60,7 @@ __all__ = [
     "build_network", "compare_blocks", "compare_functions", "compare_modules", "compare_numbers", "counted_macs",
     "counted_parameters", "drawn_anew", "explain_join", "plain", "read_number", "refuse_hidden_layers",
     "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch", "refuse_no_tensor", "refuse_other_macs",
-    "refuse_other_dtype", "refuse_other_order", "refuse_over_budget", "refuse_probabilities", "refuse_ready_made", "refuse_shared",
-    "refuse_without_attention", "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes",
-    "watch",
+    "refuse_other_dtype", "refuse_other_order", "refuse_over_budget", "refuse_probabilities", "refuse_ready_made",
+    "refuse_shared", "refuse_without_attention", "run_alone", "shown", "ten_class_network", "trained_accuracy",
+    "usual_mistakes", "watch",
 ]

@@ -70,9 +70,13 @@ def ten_class_network(answer: Callable[[], nn.Module], size: tuple[int, int, int
     return network
 
 
-def counted_macs(network: nn.Module, size: Sequence[int]) -> int:
-    """MACs of the layers, and of products with weights that are written out: `x * self.weight`, shifted and added."""
-    return profile(network, tuple(size)).macs + _products(network, size)
+def counted_macs(network: nn.Module, size: Sequence[int], free: int = 0) -> int:
+    """MACs of the layers, and of products with weights that are written out: `x * self.weight`, shifted and added.
+
+    Up to `free` such products are not counted, so that a scale for each channel costs no more than BatchNorm's.
+    """
+    products = _products(network, size)
+    return profile(network, tuple(size)).macs + (products if products > free else 0)
 
 
 class _Products(TorchDispatchMode):

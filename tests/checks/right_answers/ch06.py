@@ -139,7 +139,7 @@ class Maximum(nn.Module):
 
 
 class Filters(nn.Module):
-    """A depthwise filter without a layer, GELU and GroupNorm, and another default type inside."""
+    """A depthwise filter without a layer, GELU and BatchNorm."""
 
     def __init__(self):
         super().__init__()

@@ -134,6 +134,17 @@ class Side8Costs(nn.Module):
         return self.cheap(x) if x.shape[-1] == 16 else self.dear(x)
 
 
+class Shifts(nn.Module):
+    """Scales without end, written out."""
+
+    def __init__(self, terms):
+        super().__init__()
+        self.scales, self.body = nn.Parameter(torch.randn(terms)), ConvBNAct(32, 32, 1)
+
+    def forward(self, x):
+        return self.body(sum(scale * x for scale in self.scales.unbind()))
+
+
 class Halved(nn.Module):
     """Works at half the size, and enlarges: the field depends on the pixel."""
 
@@ -248,8 +259,9 @@ WRONG = {
     "06.3": {
         "a full 9x9": (design(lambda: ConvBNAct(32, 32, 9)), ["over budget", "MACs, of 1,000,000 allowed"]),
         "dear on the small map": (design(Side8Costs), ["over budget", "MACs, of 1,000,000 allowed"]),
+        "products that no layer counts": (design(lambda: Shifts(200)), ["over budget", "MACs, of"]),
         "two 3x3": (design(lambda: wide(3, 3)), ["the field is 5 x 5", "9 x 9 are needed"]),
-        "a plain CNN": (design(lambda: nn.Sequential(ConvBNAct(32, 12, 3), ConvBNAct(12, 12, 3), ConvBNAct(12, 32, 3))),
+        "a plain CNN": (design(lambda: nn.Sequential(ConvBNAct(32, 6, 3), ConvBNAct(6, 6, 3), ConvBNAct(6, 32, 3))),
                         "the field is 7 x 7"),
         "across only": (design(lambda: wide((1, 9))), "the field is 1 x 9"),
         "one pixel": (design(lambda: ConvBNAct(32, 32, 1)), "the field is 1 x 1"),
@@ -259,7 +271,7 @@ WRONG = {
         "a cross": (design(lambda: Branches([tower(32, (8, 1), (16, (1, 9))), tower(32, (8, 1), (16, (9, 1)))])),
                     ["17 of 81 are read", "it has holes"]),
         "every second pixel": (design(Halved), "it has holes"),
-        "no padding": (design(lambda: nn.Conv2d(32, 32, 9, groups=32)), "Kernel size can't be greater"),
+        "no padding": (design(lambda: nn.Conv2d(32, 32, 9, groups=32)), "got shape (2, 32, 8, 8)"),
         "half of the padding": (design(lambda: nn.Conv2d(32, 32, 9, padding=3, groups=32)),
                                 "must keep the shape of its input"),
         "a tower without padding": (design(lambda: Branches([tower(32, (16, 1)), tower(32, (16, 3), padding=0)])),
