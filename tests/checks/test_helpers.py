@@ -24,6 +24,7 @@ from lwcourse.checks.helpers import (
     plain,
     refuse_missing_keys,
     refuse_other_order,
+    refuse_without_attention,
     shown,
     ten_class_network,
     usual_mistakes,
@@ -214,7 +215,7 @@ def test_right_blocks_of_any_style_pass(mine):
     (MadeInForward, r"layers are made in forward \(Conv2d\)"),
     (Joined, r"torch.cat joins along dimension 0 \(the batch"),
     (OverwritesInput, "overwrites its input"),
-    (Double, "`gate.weight` is of type torch.float64, and the inputs are of torch.float32"),
+    (Double, "`gate.weight` is float64, but images are float32"),
     (Hooked, "a forward hook changes what your module gives"),
     (Unused, "there are 158 parameters, not 152"),
 ])
@@ -225,6 +226,52 @@ def test_wrong_block_is_refused_with_its_reason(mine, words):
 
 def test_right_block_whose_batchnorm_reads_a_transposed_column_passes():
     compare_blocks(TransposedBeforeNorm, Block, [((8,), (2, 8, 5, 1))])
+
+
+class TwoSums(nn.Module):
+    """Two convolutions; the second output is their sum, which calls the first again where `again`."""
+
+    def __init__(self, channels, again=False, joined=torch.add):
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(channels, channels, 1, bias=False) for _ in range(2))
+        self.norm, self.again, self.joined = nn.BatchNorm2d(2 * channels), again, joined
+
+    def forward(self, x):
+        a = self.a(x)
+        if self.again:
+            return self.norm(torch.cat([a, self.b(x) + self.a(x)], 1))
+        return self.norm(torch.cat([a, self.joined(a, self.b(x))], 1))
+
+
+class JoinedTooEarly(nn.Module):
+    """BatchNorm breaks on what is joined along the batch."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(2 * channels)
+
+    def forward(self, x):
+        return self.norm(torch.cat([x, self.a(x)]))
+
+
+def test_a_layer_that_runs_again_for_each_sum_is_no_difference():
+    compare_blocks(lambda channels: TwoSums(channels, again=True), TwoSums, CASES)
+
+
+def test_a_mistake_is_named_by_the_block_that_makes_it():
+    mistakes = {"cannot be built": Impossible, "a difference": lambda channels: TwoSums(channels, joined=torch.sub),
+                "a product": lambda channels: TwoSums(channels, joined=torch.mul)}
+    with pytest.raises(CheckFailed, match="a product"):
+        compare_blocks(lambda channels: TwoSums(channels, joined=torch.mul), TwoSums, CASES, mistakes=mistakes)
+
+
+def Impossible(channels):
+    raise ValueError
+
+
+def test_a_wrong_join_is_named_whatever_breaks_after_it():
+    with pytest.raises(CheckFailed, match=r"dimension 0 \(the batch"):
+        compare_blocks(JoinedTooEarly, TwoSums, CASES)
 
 
 def test_training_leaves_the_learners_module_and_torch_as_they_were():
@@ -353,6 +400,15 @@ def test_right_numbers_earn_their_share():
         assert refused.value.share == share
 
 
+def test_parts_that_are_right_keep_their_share():
+    each = {"b": {"that is a guess": 7}}
+    with pytest.raises(CheckFailed, match="b: that is a guess") as refused:
+        compare_numbers({"a": 1e6, "b": 7}, RIGHT, each=each)
+    assert refused.value.share == 0.5
+    with pytest.raises(CheckFailed, match="b: 8 is too small"):
+        compare_numbers({"a": 1e6, "b": 8}, RIGHT, each=each)
+
+
 def test_missing_keys_are_named_and_others_do_no_harm():
     refuse_missing_keys({1: 2, 2: 3, "more": 4}, (1, 2))
     with pytest.raises(CheckFailed, match="there is no 2, only 1"):
@@ -406,6 +462,7 @@ class MinusTheMean(nn.Sequential):
     (MinusTheMean, "depends on the other images: something mixes the images of the batch"),
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
+    (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
     (lambda: small()[:-1], r"must give logits of shape \(2, 10\), got shape \(2, 4\)"),
     (AcrossImages, "batch_first=True takes the first axis for the tokens"),
 ])
@@ -433,7 +490,8 @@ def test_weights_written_out_cost_as_much():
         def forward(self, x):
             return sum(one.view(-1, 1, 1) * x for one in self.weight.unbind(1))
 
-    assert counted_macs(Shifts(), (3, 8, 8)) == 4 * 3 * 8 * 8
+    assert counted_macs(Shifts(), (3, 8, 8)) == counted_macs(Shifts(), (3, 8, 8), 767) == 4 * 3 * 8 * 8
+    assert counted_macs(Shifts(), (3, 8, 8), 768) == 0
     assert counted_parameters(Shifts()) == 17
     assert counted_macs(small(), (3, 8, 8)) == lw.profile(small(), (3, 8, 8)).macs
     assert counted_parameters(small()) == lw.profile(small(), (3, 8, 8)).params
@@ -464,6 +522,61 @@ def test_score_in_bands():
     assert banded(0.55, 0.5, 0.6, "", "too little").share == 0.75
     with pytest.raises(CheckFailed, match="too little: 45.0%, 50% are needed"):
         banded(0.45, 0.5, 0.6, "", "too little")
+
+
+class Attends(nn.Module):
+    """Patches, what `mix` makes of them, and a classifier of their mean."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.mix, self.patches, self.head = mix, nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 10)
+        self.multihead = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.scale, self.dropout, self.memory = nn.Parameter(torch.zeros(8)), nn.Dropout(0.2), nn.Parameter(
+            torch.randn(6, 8))
+
+    def forward(self, x):
+        return self.head(self.mix(self, self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def softmaxed(module, t):
+    return module.dropout((t @ t.transpose(1, 2)).softmax(-1))
+
+
+def exponentials(t):
+    e = (t @ t.transpose(1, 2) / 8).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("mix", [
+    lambda m, t: F.scaled_dot_product_attention(t, t, t), lambda m, t: m.multihead(t, t, t)[0],
+    lambda m, t: m.layer(t), lambda m, t: softmaxed(m, t) @ t, lambda m, t: t + m.scale * (softmaxed(m, t) @ t),
+    lambda m, t: torch.einsum("nqk,nkc->nqc", exponentials(t), t), lambda m, t: torch.bmm(exponentials(t), t),
+    lambda m, t: t * (t.mean(2, keepdim=True).softmax(1) * t).sum(1, keepdim=True),
+    lambda m, t: t.softmax(-1) @ (t.softmax(1).transpose(1, 2) @ t),
+    lambda m, t: m.multihead(m.memory.expand(len(t), -1, -1), t, t)[0],
+])
+def test_attention_in_any_words(mix):
+    refuse_without_attention(Attends(mix), (3, 16, 16))
+
+
+@pytest.mark.parametrize("mix, words", [
+    (lambda m, t: t, "there is no attention in it: .* MultiheadAttention is built but never used"),
+    (lambda m, t: t * t.mean(1, keepdim=True).softmax(-1), "there is no attention"),
+    (lambda m, t: (t * t.mean(1, keepdim=True).softmax(-1)).sum(1, keepdim=True), "there is no attention"),
+    (lambda m, t: torch.einsum("ntc,nc->ntc", t, t.mean(1).softmax(-1)), "there is no attention"),
+    (lambda m, t: (t @ t.transpose(1, 2)).sigmoid() @ t, "there is no attention"),
+    (lambda m, t: t if m.training else softmaxed(m, t) @ t, "there is no attention in it in training mode"),
+    (lambda m, t: F.scaled_dot_product_attention(t, t[:, :3], t[:, :3]), "sees 3 tokens, where 4"),
+    (lambda m, t: m.multihead(t, *[t.mean(1, keepdim=True).expand_as(t)] * 2)[0], "sees 1 token, where 4"),
+    (lambda m, t: (softmaxed(m, t) @ t, t)[1], "makes no difference"),
+    (lambda m, t: t + 0 * m.multihead(t, t, t)[0], "makes no difference"),
+    (lambda m, t: t + F.scaled_dot_product_attention(m.memory, m.memory, m.memory).mean(0),
+     "does not depend on the image"),
+])
+def test_what_is_no_attention(mix, words):
+    with pytest.raises(CheckFailed, match=words):
+        refuse_without_attention(Attends(mix), (3, 16, 16))
 
 
 # Points

@@ -6,6 +6,7 @@
     mistakes.py  words for the usual mistakes in a block
     parts.py     answers of several numbers, for parts of the points
     trained.py   networks that a check trains: fresh copies, budgets, scores
+    attention.py does a network attend
     slips.py     the usual slips of PyTorch, named
     watch.py     what a learner's code calls while it runs
 
@@ -23,6 +24,7 @@ from lwcourse.checks.helpers.answers import (
     refuse_other_order,
     shown,
 )
+from lwcourse.checks.helpers.attention import refuse_without_attention
 from lwcourse.checks.helpers.blocks import (
     all_close,
     compare_blocks,
@@ -40,6 +42,7 @@ from lwcourse.checks.helpers.slips import (
     refuse_hidden_layers,
     refuse_layers_made,
     refuse_mixed_batch,
+    refuse_other_dtype,
     refuse_probabilities,
     refuse_ready_made,
 )
@@ -61,6 +64,7 @@ __all__ = [
     "build_network", "compare_blocks", "compare_functions", "compare_modules", "compare_numbers", "compare_parts",
     "counted_macs", "counted_parameters", "drawn_anew", "explain_join", "naming_mistakes", "plain", "read_number",
     "refuse_hidden_layers", "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch", "refuse_no_tensor",
-    "refuse_other_macs", "refuse_other_order", "refuse_over_budget", "refuse_probabilities", "refuse_ready_made",
-    "refuse_shared", "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes", "watch",
+    "refuse_other_dtype", "refuse_other_macs", "refuse_other_order", "refuse_over_budget", "refuse_probabilities",
+    "refuse_ready_made", "refuse_shared", "refuse_without_attention", "run_alone", "shown", "ten_class_network",
+    "trained_accuracy", "usual_mistakes", "watch",
 ]

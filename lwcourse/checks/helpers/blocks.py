@@ -1,6 +1,8 @@
 """Is a learner's module or function the same as the reference: in eval mode, in training mode, gradients included."""
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +14,11 @@ from lwcourse.checks.helpers.slips import (
     refuse_hidden_layers,
     refuse_hooks_at_work,
     refuse_layers_made,
-    refuse_other_type,
+    refuse_other_dtype,
     refuse_ready_made,
 )
 from lwcourse.checks.helpers.watch import Watched, watch
-from lwcourse.compare import NO_BATCH_NORM, compare_copies
+from lwcourse.compare import NO_BATCH_NORM, Comparison, compare_copies
 from lwcourse.compare.layouts import relative_error
 from lwcourse.compare.trace import default_dtype
 from lwcourse.profile import profile
@@ -28,13 +30,16 @@ EXACT, ROUNDED = 1e-7, 1e-3  # relative, of outputs and gradients: in float64, a
 
 def compare_blocks(mine: Callable[..., nn.Module], reference: Callable[..., nn.Module],
                    cases: Sequence[tuple[tuple, tuple[int, ...]]], hint: str = "", *,
-                   ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "") -> None:
+                   ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "",
+                   mistakes: Mapping[str, Callable[..., nn.Module]] | None = None) -> None:
     """Refuse unless two classes build blocks that compute the same from the same weights, in every case.
 
     A case is (constructor arguments, input shape). Cover every stride and both sides of every `if` in the
     reference, odd sizes, H different from W, and more channels in than out as well as the reverse.
     `ready_made` names classes and functions of the course that the sheet forbids; with `macs` the work must be the
     same too; `shortcut` tells when the block adds its input, for an answer that adds what cannot be added.
+    `mistakes` maps the words for a typical mistake to a class, with the reference's arguments, whose blocks make it:
+    the first that computes what a wrong answer does is named. It may raise ValueError where it cannot be built.
     """
     for arguments, shape in cases:
         call = f"{getattr(mine, '__name__', 'your block')}({', '.join(map(repr, arguments))})"
@@ -44,11 +49,13 @@ def compare_blocks(mine: Callable[..., nn.Module], reference: Callable[..., nn.M
             fail(f"{call} gives {type(built).__name__}, not an nn.Module", hint)
         refuse_ready_made(seen, ready_made)
         compare_modules(built, reference(*arguments), shape, f"{call} on an input of shape {shape}: ", hint,
-                        ready_made=ready_made, macs=macs, shortcut=shortcut)
+                        ready_made=ready_made, macs=macs, shortcut=shortcut,
+                        mistakes={words: partial(build, *arguments) for words, build in (mistakes or {}).items()})
 
 
 def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...], label: str = "", hint: str = "", *,
-                    ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "") -> None:
+                    ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "",
+                    mistakes: Mapping[str, Callable[[], nn.Module]] | None = None) -> None:
     """Refuse unless `mine` computes what `reference` does from the same weights on random input of `shape`: in eval
     mode, and in training mode, where gradients and running statistics must agree too.
 
@@ -56,7 +63,7 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     """
     mine, reference = copy.deepcopy(mine).cpu().eval(), copy.deepcopy(reference).cpu().eval()
     refuse_hidden_layers(mine)
-    refuse_other_type(mine, label)
+    refuse_other_dtype(mine, label)
     expected = watched_output(reference, torch.randn(shape))[0]
     seen = run_alone(mine, torch.randn(shape), expected.shape, label, hint, shortcut)
     refuse_ready_made(seen, ready_made)
@@ -70,8 +77,11 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     try:
         result, ours, theirs = compare_copies(mine, reference, torch.randn(shape))
     except ValueError as error:  # the two cannot be matched layer by layer, and the message says where
+        _name_mistake(mine, mistakes, shape, label, hint)
         fail(f"{label}{error}", hint)
-    if not result.equal:
+    here = result.max_error <= result.tolerance
+    if not result.equal and not (here and _agree_at_any_scale(ours, theirs, result, shape)):
+        _name_mistake(mine, mistakes, shape, label, hint)
         explain_join(seen, _joined_by(reference, shape), label)
         fail(f"{label}{result.first_difference}", hint)
     for note in result.notes:
@@ -85,6 +95,30 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     _compare_in_training(ours, theirs, shape, label, result.notes)
 
 
+@torch.no_grad()
+def _agree_at_any_scale(ours: nn.Module, theirs: nn.Module, result: Comparison, shape: Sequence[int]) -> bool:
+    """Whether copies that gave equal outputs agree for small and large numbers too. Where they do, another way to
+    compute the same, such as a branch that runs once for each sum that it is part of, is no difference."""
+    with suppress(AttributeError, RuntimeError):  # weights that no layer holds, or in another shape
+        for pair in result.layers:  # the copies may have those of the last pairing that was tried
+            if pair.mine and pair.reference:
+                ours.get_submodule(pair.mine).load_state_dict(theirs.get_submodule(pair.reference).state_dict())
+    with default_dtype(next(ours.parameters()).dtype):
+        inputs = [factor * torch.randn(shape) for factor in (0.03, 1.0, 30.0, 1000.0)]
+        return all(relative_error(ours(x), theirs(x)) < EXACT for x in inputs)
+
+
+def _name_mistake(mine: nn.Module, mistakes: Mapping[str, Callable[[], nn.Module]] | None, shape: Sequence[int],
+                  label: str, hint: str) -> None:
+    for reason, build in (mistakes or {}).items():
+        with suppress(ValueError):  # this mistake cannot be built here, or not be matched
+            mistaken = build().eval()
+            if _parameters(mistaken) != _parameters(mine):
+                continue
+            if compare_copies(mine, mistaken, torch.randn(shape))[0].equal:
+                fail(f"{label}{reason}", hint)
+
+
 def watched_output(module: nn.Module, x: Tensor) -> tuple[Any, Watched]:
     with torch.no_grad(), watch() as seen:
         return module(x), seen
@@ -96,6 +130,7 @@ def run_alone(mine: nn.Module, x: Tensor, expected: Sequence[int], label: str = 
 
     `expected` is the shape of a right output, `shortcut` as in `compare_blocks`.
     """
+    refuse_other_dtype(mine, label)
     given = x.clone()
     with torch.no_grad(), watch() as seen:
         try:
@@ -115,6 +150,8 @@ def run_alone(mine: nn.Module, x: Tensor, expected: Sequence[int], label: str = 
 
 def _explain_sizes(error: RuntimeError, seen: Watched, label: str, hint: str, shortcut: str) -> None:
     said = str(error)
+    if 0 in seen.joined:  # whatever broke later
+        explain_join(seen, label=label)
     if "Sizes of tensors must match" in said:
         explain_join(seen, label=label)
         fail(f"{label}maps of different sizes cannot be concatenated: a layer lacks the padding that keeps the size, "

@@ -34,12 +34,14 @@ def read_number(value: Any, label: str) -> float:
 
 def compare_numbers(mine: Mapping[str, Any], right: Mapping[str, float],
                     mistakes: Mapping[str, Mapping[str, float]] | None = None,
-                    hint: str = "", tolerance: float = 1e-9) -> None:
+                    hint: str = "", tolerance: float = 1e-9, *,
+                    each: Mapping[str, Mapping[str, float]] | None = None) -> None:
     """Refuse unless every number that `right` names is right, within the relative `tolerance`.
 
     `mistakes` maps the words for a typical mistake to the numbers it leads to: the one that explains all of
     `mine` is named, and so are two labels whose numbers are exchanged. Else the reason tells the first wrong number
     and roughly how far off it is, not the right one. Numbers that are right earn their share.
+    `each` maps a label to words and numbers for the mistakes that concern it alone.
     """
     got = {label: read_number(mine[label], label) for label in right}
     share = sum(math.isclose(got[label], right[label], rel_tol=tolerance) for label in right) / len(right)
@@ -58,6 +60,9 @@ def compare_numbers(mine: Mapping[str, Any], right: Mapping[str, float],
             fail(f"{a} and {b} are exchanged: each stands under the other's name", hint, share)
     for label, expected in right.items():
         if not math.isclose(got[label], expected, rel_tol=tolerance):
+            for reason, number in (each or {}).get(label, {}).items():
+                if math.isclose(got[label], number, rel_tol=tolerance):
+                    fail(f"{label}: {reason}", hint, share)
             fail(f"{label}: {got[label]:,} is {_how_far(got[label], expected)}", hint, share)
 
 

@@ -41,16 +41,17 @@ def refuse_hidden_layers(module: nn.Module) -> None:
                      f"nn.{'Module' if what == 'layers' else 'Parameter'}{own} registers what it holds")
 
 
-def refuse_other_type(module: nn.Module, label: str = "") -> None:
+def refuse_other_dtype(module: nn.Module, label: str = "") -> None:
     """Refuse weights that images of PyTorch's usual type cannot meet: of another type, or lazy and without a shape."""
     usual = torch.get_default_dtype()
     for name, parameter in module.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             fail(f"{label}`{name}` belongs to a lazy layer, which has no weights before its first run; give the number "
                  "of channels when you build it")
-        if parameter.dtype is not usual:
-            fail(f"{label}`{name}` is of type {parameter.dtype}, and the inputs are of {usual}: leave the type as "
-                 "PyTorch makes it")
+        if parameter.is_floating_point() and parameter.dtype is not usual:
+            fail(f"{label}`{name}` is {str(parameter.dtype).removeprefix('torch.')}, but images are "
+                 f"{str(usual).removeprefix('torch.')}: the two cannot be multiplied",
+                 "is there a .double() or .half(), or another torch.set_default_dtype?")
 
 
 def refuse_hooks_at_work(module: nn.Module, x: Tensor, label: str = "") -> None:

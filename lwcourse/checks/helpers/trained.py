@@ -19,7 +19,7 @@ from lwcourse.checks.helpers.slips import (
     refuse_hidden_layers,
     refuse_layers_made,
     refuse_mixed_batch,
-    refuse_other_type,
+    refuse_other_dtype,
     refuse_probabilities,
 )
 from lwcourse.checks.helpers.watch import watch
@@ -38,7 +38,7 @@ def build_network(answer: Callable[[], nn.Module], what: str = "network") -> nn.
         fail(f"your function returns {shown(network)}, not a {what}"
              + ("; is the return missing?" if network is None else ""))
     refuse_hidden_layers(network)
-    refuse_other_type(network)
+    refuse_other_dtype(network)
     refuse_shared(network, other, what)
     return network
 
@@ -70,9 +70,13 @@ def ten_class_network(answer: Callable[[], nn.Module], size: tuple[int, int, int
     return network
 
 
-def counted_macs(network: nn.Module, size: Sequence[int]) -> int:
-    """MACs of the layers, and of products with weights that are written out: `x * self.weight`, shifted and added."""
-    return profile(network, tuple(size)).macs + _products(network, size)
+def counted_macs(network: nn.Module, size: Sequence[int], free: int = 0) -> int:
+    """MACs of the layers, and of products with weights that are written out: `x * self.weight`, shifted and added.
+
+    Up to `free` such products are not counted, so that a scale for each channel costs no more than BatchNorm's.
+    """
+    products = _products(network, size)
+    return profile(network, tuple(size)).macs + (products if products > free else 0)
 
 
 class _Products(TorchDispatchMode):
