@@ -458,7 +458,7 @@ class MinusTheMean(nn.Sequential):
 
 @pytest.mark.parametrize("build, words", [
     (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "`1.weight` belongs to a lazy layer"),
-    (lambda: small().half(), "`0.conv.weight` is of type torch.float16"),
+    (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
     (MinusTheMean, "depends on the other images: something mixes the images of the batch"),
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
