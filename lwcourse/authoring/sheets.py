@@ -12,9 +12,9 @@ from lwcourse.checks import exercises
 LEAST = 3
 HINTS = 3
 HIDDEN = """### BEGIN HIDDEN TESTS
-import importlib
-import lwcourse.checks.grading
-lw.check = importlib.reload(lwcourse.checks.grading).fresh_check(points={points})
+from importlib import import_module, reload
+
+lw.check = reload(import_module("lwcourse.checks.grading")).fresh_check(points={points})
 ### END HIDDEN TESTS
 """
 HEADING = re.compile(r"^## Exercise (\d\d\.\d+): (.+?)\s*$", re.MULTILINE)

@@ -2,9 +2,9 @@
 
 A sheet's check cell holds, between the marks of hidden tests, which students never see:
 
-    import importlib
-    import lwcourse.checks.grading
-    lw.check = importlib.reload(lwcourse.checks.grading).fresh_check(points=4)
+    from importlib import import_module, reload
+
+    lw.check = reload(import_module("lwcourse.checks.grading")).fresh_check(points=4)
 
 and then `lw.check("08.4", my_hybrid)`, whose value nbgrader takes for the points.
 """

@@ -586,9 +586,9 @@ import lwcourse as lw
 lw.check = print
 lw.checks.fail = lambda *words, **more: None
 lw.checks.judge = lambda *answer: 1
-import importlib
-import lwcourse.checks.grading
-lw.check = importlib.reload(lwcourse.checks.grading).fresh_check(points=3)
+from importlib import import_module, reload
+
+lw.check = reload(import_module("lwcourse.checks.grading")).fresh_check(points=3)
 print(lw.check("00.1", lambda i, o, k, h, w, groups=1: i // groups * o * k * k * h * w))
 lw.check("00.1", lambda i, o, k, h, w, groups=1: 1)
 """
