@@ -80,7 +80,7 @@ def _refuse_kernel(layer: nn.Module, channels: int) -> None:
     if count >= channels * kernel:
         fail(f"the convolution has {count:,} weights: it takes the channels for the channels of a signal. The means "
              f"are one signal of length {channels}, and one kernel of {kernel} runs along it")
-    if count % 2 == 0 and count < 2 * kernel:
+    if count % 2 == 0 and 0 < count < 2 * kernel:
         fail(f"the kernel has {count} weights, an even number: no channel would be in the middle")
     fail(f"with {channels} channels there are {count} weights, the paper's kernel has {kernel}")
 
