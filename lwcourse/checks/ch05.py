@@ -345,7 +345,8 @@ class GatedBlock(InvertedResidual):
 
 
 SLOTS = {"stem": 8, "filter": 32, "head": 32}  # place: channels, on maps of 16 x 16
-MAX_PARAMS, MAX_MACS, LEAST, GOOD = 600, 20_000, 0.9, 0.97
+MAX_PARAMS, MAX_MACS = 600, 20_000
+LEAST, GOOD = 0.9, 0.97  # the solution of the sheet reaches 100 % with each of the seeds 0 to 9
 RECIPE = {"epochs": 6, "lr": 0.1, "batch_size": 32}
 
 
