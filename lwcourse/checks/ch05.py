@@ -80,7 +80,7 @@ def _refuse_kernel(layer: nn.Module, channels: int) -> None:
     if count >= channels * kernel:
         fail(f"the convolution has {count:,} weights: it takes the channels for the channels of a signal. The means "
              f"are one signal of length {channels}, and one kernel of {kernel} runs along it")
-    if count % 2 == 0 and count < 2 * kernel:
+    if count % 2 == 0 and 0 < count < 2 * kernel:
         fail(f"the kernel has {count} weights, an even number: no channel would be in the middle")
     fail(f"with {channels} channels there are {count} weights, the paper's kernel has {kernel}")
 
@@ -345,7 +345,8 @@ class GatedBlock(InvertedResidual):
 
 
 SLOTS = {"stem": 8, "filter": 32, "head": 32}  # place: channels, on maps of 16 x 16
-MAX_PARAMS, MAX_MACS, LEAST, GOOD = 600, 20_000, 0.9, 0.97
+MAX_PARAMS, MAX_MACS = 600, 20_000
+LEAST, GOOD = 0.9, 0.97  # the solution of the sheet reaches 100 % with each of the seeds 0 to 9
 RECIPE = {"epochs": 6, "lr": 0.1, "batch_size": 32}
 
 

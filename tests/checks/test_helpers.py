@@ -138,6 +138,12 @@ class InHalves(Block):
         return torch.cat([F.relu(self.norm(self.conv(part))) for part in x.split(3, dim=2)], dim=2)
 
 
+class Hooked(Block):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.register_forward_hook(lambda module, given, y: 2 * y)
+
+
 class InAList(Block):
     def __init__(self, channels):
         super().__init__(channels)
@@ -207,6 +213,7 @@ def test_right_blocks_of_any_style_pass(mine):
     (Switch, "training mode: its forward does something else"),
     (Detached, "training mode: no gradient reaches `gate.weight` and 1 more"),
     (InputDetached, "the gradient of the input does not"),
+    (Hooked, "has forward hooks"),
     (Frozen, "no gradient reaches `conv.weight`"),
     (Momentum, "training mode: BatchNorm momentum: 0.9 in your `norm`, 0.1 in the reference"),
     (InHalves, "`norm` is called 2 times, and in training each call normalises its own part alone"),

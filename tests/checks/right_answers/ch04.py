@@ -1,5 +1,6 @@
 """Right answers to the exercises of chapter 04, each in another style."""
 import math
+from collections import OrderedDict
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lwcourse as lw
-from lwcourse.layers import AdderConv2d, ConvBNAct, GhostModule, SeparableConv
+from lwcourse.layers import ConvBNAct, GhostModule, SeparableConv
 from lwcourse.models.ghostnet import GhostBottleneck, GhostNet
 from lwcourse.models.mobilenet_v2 import InvertedResidual
 
@@ -232,9 +233,8 @@ RIGHT = {
              "tensors, one more": lambda: {"s = 8": 0} | {name: torch.tensor([n]) for name, n in COUNTS.items()}},
     "04.4": {"ghost bottlenecks": the(of_bottlenecks), "a class": the(AClass), "inverted residuals": the(of_residuals),
              "a partial": the(partial(lambda build: build(), of_bottlenecks)),
-             "an adder at the end": the(lambda: nn.Sequential(
-                 *of_bottlenecks()[:5], AdderConv2d(32, 32, 1), nn.BatchNorm2d(32), nn.ReLU(), ConvBNAct(32, 96, 1),
-                 *head(96))),
+             "named layers": the(lambda: nn.Sequential(OrderedDict(
+                 (f"part{i}", part) for i, part in enumerate(of_bottlenecks())))),
              "separable convolutions": the(lambda: nn.Sequential(
                  ConvBNAct(3, 16, 3, 2), SeparableConv(16, 32, stride=2), SeparableConv(32, 48), SeparableConv(
                      48, 64, stride=2), SeparableConv(64, 96), *head(96)))},

@@ -187,6 +187,11 @@ class Strips(nn.Module):
         return x * self.norm(self.conv(x.mean(3))).sigmoid()[..., None]
 
 
+class Gates(dict):
+    def __init__(self):
+        super().__init__(stem=CoordinateAttention(8))
+
+
 RIGHT = {
     "05.1": {"Conv1d": the(Eca), "Conv2d": the(EcaByConv2d), "a parameter": the(EcaByParameter),
              "windows and einsum": the(EcaByWindows), "a linear layer": the(EcaByLinear), "by hand": the(EcaByHand),
@@ -203,7 +208,7 @@ RIGHT = {
     "05.4": {"coordinate attention": lambda: lambda: {"stem": CoordinateAttention(8)},
              "a ModuleDict": lambda: lambda: nn.ModuleDict({"stem": CoordinateAttention(8, 4)}),
              "a small Triplet": lambda: lambda: {"stem": TripletAttention(8, kernel_size=3)},
-             "without weights": lambda: lambda: {"head": WithoutWeights()},
+             "a class that is a dict": the(Gates),
              "strips": lambda: lambda: {"filter": Strips(32)},
              "two of them": lambda: lambda: {"stem": WithoutWeights(), "head": WithoutWeights()}},
 }
