@@ -338,12 +338,20 @@ class AcrossImages(nn.Module):
         return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
 
 
+class Faint(nn.Module):
+    """Nearly the same for every image."""
+
+    def forward(self, x):
+        return 1 + 1e-3 * x
+
+
 @pytest.mark.parametrize("build, words", [
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
     (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
     (lambda: small()[:-1], r"must give logits of shape \(2, 10\), got shape \(2, 4\)"),
     (AcrossImages, "batch_first=True takes the first axis for the tokens"),
+    (lambda: nn.Sequential(AcrossImages(), Faint()), "depends on the other images"),  # as before any training
 ])
 def test_network_that_cannot_be_scored(build, words):
     with pytest.raises(CheckFailed, match=words):
