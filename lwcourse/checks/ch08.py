@@ -34,8 +34,9 @@ ROUNDED = 1.5e-2  # relative: shares may be rounded to two digits
 MAX_MACS, MAX_PARAMS = 2_000_000, 60_000
 RECIPE = {"epochs": 5, "lr": 0.05, "batch_size": 32}
 # The sheet's solution with seeds 0 to 9: 65.3 58.9 58.6 54.7 56.4 68.9 59.4 58.6 55.0 65.3 (mean 60.1, deviation 4.7).
-# Attention that pools gets 46 to 52, three plain convolutions and attention 29 to 39.
-LEAST_ACCURACY, GOOD_ACCURACY = 0.45, 0.58
+# Other attention in the same place, or that pools, gets 40 to 55, three plain convolutions and attention 29 to 39 (36
+# with the check's seed).
+LEAST_ACCURACY, GOOD_ACCURACY = 0.38, 0.58
 
 
 class Transform:
@@ -147,7 +148,6 @@ RESIZE_MISTAKES = {
     "odd sides are stretched with align_corners=True; leave align_corners alone": _deal(align_corners=True),
     "odd sides are stretched as bicubic; the sheet asks for bilinear": _deal(mode="bicubic"),
     "odd sides are resized with antialias=True; leave antialias alone": _deal(antialias=True),
-    "odd sides are shrunk to the even size below; stretch them to the next above": _deal(down=True),
     "odd sides are stretched, but the result is cut to the size of x, or shrunk by nearest neighbours, which is the "
     "same here; shrink it as bilinear": _deal(cut_back=True),
 }
@@ -209,7 +209,8 @@ def _refuse_other_sequences(answer: Callable[..., Tensor], x: Tensor) -> Tensor:
         (n, height * width, c): "all pixels of an image are in one sequence; deal them out to four, one for each pixel "
                                 "of a 2 x 2 patch",
         (4, n * rows * columns, c): "a sequence mixes the images of the batch: each image needs sequences of its own",
-        (4 * n, height // 2 * (width // 2), c): "the last row or column is dropped; odd sides must be stretched",
+        (4 * n, height // 2 * (width // 2), c): "the last row or column is dropped, or the map is shrunk; odd sides "
+                                                "must be stretched",
     }
     why = f": {usual[got]}" if got in usual else ""
     fail(f"{label}`transform` gets the shape {got}, not (4 N, H/2 * W/2, C) = {wanted}{why}")

@@ -213,11 +213,11 @@ RIGHT = {
         "MobileViT's block": lambda: lambda: hybrid(MobileViTBlock(16, 24, depth=1, dropout=0.0)),
         "LeViT's attention": lambda: lambda: hybrid(LeViTs()),
         "nn.MultiheadAttention": lambda: lambda: hybrid(Multihead()),
-        "a softmax": lambda: lambda: hybrid(Attend(by_softmax)),
-        "exponentials": lambda: lambda: hybrid(Attend(by_exponentials)),
-        "separable": lambda: lambda: hybrid(Attend(separable)),
+        "a softmax": lambda: lambda: hybrid(Attend(by_softmax, 24), 24),
+        "exponentials": lambda: lambda: hybrid(Attend(by_exponentials, 24), 24),
+        "separable": lambda: lambda: hybrid(Attend(separable, 24), 24),
         "PyTorch's function": lambda: lambda: hybrid(Attend(lambda m, q, k, v:
-                                                            F.scaled_dot_product_attention(q, k, v))),
+                                                            F.scaled_dot_product_attention(q, k, v), 24), 24),
         "a class that pools": lambda: Pooled,
     },
 }

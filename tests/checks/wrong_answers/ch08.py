@@ -252,7 +252,7 @@ WRONG = {
         "back by nearest neighbours": (stretched(core, back="nearest"), "or shrunk by nearest neighbours"),
         "bicubic": (deal(mode="bicubic"), "stretched as bicubic"),
         "antialias": (deal(antialias=True), "antialias=True"),
-        "shrunk to the even size below": (deal(down=True), "the last row or column is dropped"),
+        "shrunk to the even size below": (deal(down=True), "or the map is shrunk; odd sides must be stretched"),
         "cut back": (deal(cut_back=True), "the result is cut to the size of x"),
         "area": (stretched(core, "area", "area"), ["values are wrong", "how the map is resized"]),
         "not folded": (not_folded, "the output has shape"),
