@@ -446,6 +446,18 @@ class AcrossImages(nn.Module):
         return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
 
 
+def trained():
+    network = small()
+    lw.fit(network, lw.load_data("digits"), epochs=1, device="cpu", progress=False)
+    return network
+
+
+def tried_out():
+    network = small()
+    network(torch.zeros(2, 3, 16, 16))
+    return network
+
+
 class MinusTheMean(nn.Sequential):
     """Deep enough for its outputs to be nearly equal before training."""
 
@@ -467,6 +479,7 @@ class Faint(nn.Module):
     (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "`1.weight` belongs to a lazy layer"),
     (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
     (MinusTheMean, "depends on the other images: something mixes the images of the batch"),
+    (trained, "was trained already: its BatchNorm has seen 23 batches"),
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
     (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
@@ -486,6 +499,7 @@ def test_class_and_function_build_a_network():
 
     assert isinstance(build_network(Small), Small)
     ten_class_network(small, (3, 16, 16))
+    ten_class_network(tried_out, (3, 16, 16))
 
 
 def test_weights_written_out_cost_as_much():

@@ -27,6 +27,7 @@ from lwcourse.data import Data
 from lwcourse.profile import profile
 from lwcourse.train import TrainingDiverged, fit_seeds
 
+TRIED_OUT = 8  # batches that a builder may run through its network, as to learn a shape
 PRODUCTS = ("mul", "mul_", "addcmul", "addcmul_", "div", "div_")
 
 
@@ -40,7 +41,16 @@ def build_network(answer: Callable[[], nn.Module], what: str = "network") -> nn.
     refuse_hidden_layers(network)
     refuse_other_dtype(network)
     refuse_shared(network, other, what)
+    _refuse_trained(network, what)
     return network
+
+
+def _refuse_trained(network: nn.Module, what: str) -> None:
+    batches = max((int(norm.num_batches_tracked) for norm in network.modules()
+                   if isinstance(norm, NORMS) and norm.num_batches_tracked is not None), default=0)
+    if batches > TRIED_OUT:
+        fail(f"your function returns a {what} that was trained already: its BatchNorm has seen {batches:,} batches. The "
+             "check draws the weights anew, so that training before gains nothing", "return it as it is built")
 
 
 def refuse_shared(one: nn.Module, other: nn.Module, what: str = "network") -> None:

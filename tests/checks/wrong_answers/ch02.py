@@ -290,6 +290,12 @@ def trained_before():
     return my_design
 
 
+def trained_inside():
+    network, data = separable(), lw.load_data("photo_digits", copies=1)
+    lw.fit(network, replace(data, train=data.test), epochs=1, lr=0.1, batch_size=32, device="cpu", progress=False)
+    return network
+
+
 class Shifts(nn.Module):
     """A depthwise 9x9, written as products and sums, which no layer counts."""
 
@@ -437,6 +443,7 @@ WRONG = {
         "built outside": (design(lambda: OUTSIDE), "it was built outside"),
         "across images": (design(AcrossImages), "depends on the other images"),
         "trained before": (trained_before, "or the same weights"),
+        "trained inside": (design(trained_inside), "was trained already"),
         "hint 3 as printed": (design(hint_3), "your code raised"),
         "a network": (separable, "expects a function without arguments"),
         "a linear classifier": (design(linear), "learned too little"),
