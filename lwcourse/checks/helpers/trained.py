@@ -49,8 +49,8 @@ def _refuse_trained(network: nn.Module, what: str) -> None:
     batches = max((int(norm.num_batches_tracked) for norm in network.modules()
                    if isinstance(norm, NORMS) and norm.num_batches_tracked is not None), default=0)
     if batches > TRIED_OUT:
-        fail(f"your function returns a {what} that was trained already: its BatchNorm has seen {batches:,} batches. The "
-             "check draws the weights anew, so that training before gains nothing", "return it as it is built")
+        fail(f"your function returns a {what} that was trained already: its BatchNorm has seen {batches:,} batches. "
+             "The check draws the weights anew, so that training before gains nothing", "return it as it is built")
 
 
 def refuse_shared(one: nn.Module, other: nn.Module, what: str = "network") -> None:
