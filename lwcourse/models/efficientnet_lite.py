@@ -83,6 +83,7 @@ class EfficientNetLite(nn.Module):
         self.stem = ConvBNAct(in_channels, STEM, 3, stride=2, padding=pad, act=nn.ReLU6, **NORM)
         repeats = [stage.repeats if stage in (STAGES[0], STAGES[-1]) else math.ceil(depth * stage.repeats)
                    for stage in STAGES]
+        self.repeats = tuple(repeats)
         blocks, channels = [], STEM
         for stage, count in zip(STAGES, repeats, strict=True):
             out_channels = make_divisible(stage.channels * width)

@@ -2,6 +2,8 @@
 import re
 
 import pytest
+import skimage.data
+import torch
 from sample_notebooks import ADDRESS, checkout, markdown, notebook
 
 import lwcourse as lw
@@ -39,13 +41,16 @@ def test_map_shows_the_chapters_that_exist(root):
 
 
 def test_code_runs(readme, capsys):
-    block, = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    block, trained = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert len(block.splitlines()) == 5
     names = {}
     exec(compile(block, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     assert f"{lw.profile(names['network'], (3, 224, 224)).macs:,} MACs" in printed
     assert all(re.search(rf"^{name} .* ms ", printed, re.MULTILINE) for name in ("V1", "V2"))
+    names["photo"] = torch.as_tensor(skimage.data.coffee().copy()).permute(2, 0, 1)
+    exec(compile(trained, "README.md", "exec"), names)
+    assert names["weights"].classes[int(names["logits"].argmax())] == "espresso"
 
 
 def test_light_cnns_names_can_be_imported(readme):

@@ -225,7 +225,7 @@ WRONG = {
         "towers in a plain list": (module(holder=list), "plain Python list with 4 layers"),
         "dropout": (module(drop=0.4), ["training mode", "dropout"]),
         "a layer made in forward": (lambda: MadeInForward, "layers are made in forward"),
-        "the course's module": (lambda: Inception, "uses the course's `Inception` and `tower`"),
+        "the course's module": (lambda: Inception, "the course's `tower`"),
         "the course's tower": (lambda: WithTower, "uses the course's `tower`"),
         "the course's Branches": (lambda: JoinedByBranches, "uses the course's `Branches`"),
         "arguments in another order": (lambda: OtherOrder, "come in another order"),

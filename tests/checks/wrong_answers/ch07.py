@@ -222,7 +222,7 @@ WRONG = {
         "eps of PyTorch": (esp(eps=1e-5), "eps"),
         "branches in a plain list": (esp(holder=list), "plain Python list with 5 layers"),
         "joined along the batch": (esp(axis=0), "not along the channels: dim=1"),
-        "the course's module": (lambda: ESP, "uses the course's `DilatedPyramid` and `ESP`"),
+        "the course's module": (lambda: ESP, "the course's `ESP`"),
         "the course's pyramid": (lambda: WithPyramid, "uses the course's `DilatedPyramid`"),
         "stride first": (lambda: StrideFirst, "come in another order"),
         "a list inside": (lambda: Failing, "your code raised IndexError"),

@@ -237,7 +237,7 @@ WRONG = {
         "channels before tokens": (channels_first, "the channels stand before the tokens"),
         "a call for each image": (each_image, "is called 2 times; call it once"),
         "a call for each sequence": (each_sequence, "is called 8 times; call it once"),
-        "the course's functions": (by_the_course, "uses the course's `fold` and `unfold`"),
+        "the course's functions": (by_the_course, "the course's `unfold`"),
         "the course's fold": (course_fold, "uses the course's `fold`"),
         "corners aligned": (deal(align_corners=True), "align_corners=True"),
         "no resize": (lambda: core, ["breaks it", "odd sides are not resized"]),
