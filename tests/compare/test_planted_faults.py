@@ -12,7 +12,8 @@ FAMILIES = ("vit", "convnext", "levit", "mobilevit", "espnet", "mobilenets", "sh
 LIBRARIES = ("timm ", "torchvision ", "pytorchcv ", "swin", "inception_v3:", "densenet121:", "hrnet:", "convnext:",
              "efficientnet_b0:")
 RIGHT = 0.95  # of the faults that are named at the right place: the words are lenient, but not for every good sentence
-HARDER = {"mixed": 1, "small": 0.98, "single": 0.98, "shufflenets": 0.98, "resnets": 0.97}  # as measured, and one less
+HARDER = {"mixed": 1, "small": 0.98, "single": 0.98,  # as measured, and one less
+          "levit": 0.9, "mobilevit": 0.9}             # not measured again since their words were last changed
 HOLLOW = re.compile(r"yours is (.+), but the reference's is \1\W*$")
 
 
@@ -37,4 +38,5 @@ def test_planted_faults_are_named(family):
     assert [f"{result.pair} [{result.fault}]: {result.sentence}" for result in results
             if HOLLOW.search(result.sentence)] == [], "both sides in the same words"
     wrong = failures(results)
-    assert len(wrong) <= (1 - HARDER.get(family, RIGHT)) * len(results), "\n".join(wrong)
+    allowed = (1 - HARDER.get(family, RIGHT)) * len(results)
+    assert len(wrong) <= (allowed if family in SMALL else max(1, allowed)), "\n".join(wrong)
