@@ -1,6 +1,7 @@
 # make lab    sets everything up and opens JupyterLab at chapter 0; ARGS="--no-browser --port 9999" passes arguments on
 # make test   sets everything up and runs the tests, notebooks included
 # make heavy  runs the tests that make test leaves out: of larger networks, what it tests in smaller or stricter ones
+# make trained  judges answers to exercises that the checks train
 # The rest is for maintainers. PYTHON=python3.12 chooses the interpreter of a new .venv. Works with GNU make 3.81.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -13,7 +14,7 @@ RUN    := "$(VENV)/bin/python" -m
 IS_WHOLE := test -e "$(VENV)/bin/activate" -o -d "$(VENV)/conda-meta" && "$(VENV)/bin/python" -c 'import sys, \
 	importlib.metadata as m; sys.exit(not all(file.locate().exists() for file in m.files("pip")))'
 
-.PHONY: lab test heavy notebooks exercises figures readme benchmark lint clean
+.PHONY: lab test heavy trained notebooks exercises figures readme benchmark lint clean
 
 lab: $(VENV)/course.stamp
 	$(RUN) jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
@@ -23,7 +24,7 @@ lab: $(VENV)/course.stamp
 # All of them run, whatever fails first; bars are off because stored outputs have none.
 test: $(VENV)/dev.stamp
 	@status=0; \
-	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal -m "not heavy and not notebook" tests $(ARGS) || status=1; \
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal -m "not heavy and not notebook and not trained" tests $(ARGS) || status=1; \
 	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal -m notebook tests || status=1; \
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
 		--nbval-sanitize-with=lwcourse/authoring/nbval_sanitize.cfg notebooks || status=1; \
@@ -35,6 +36,9 @@ heavy: $(VENV)/dev.stamp
 
 notebooks exercises figures readme benchmark: $(VENV)/dev.stamp
 	$(RUN) lwcourse $@ $(ARGS)
+
+trained: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal -m trained tests $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(RUN) ruff check .

@@ -3,7 +3,7 @@
 Right answers stand in right_answers/chNN.py: RIGHT = {"02.1": {"as torchvision writes it": build, ...}}, wrong ones in
 wrong_answers/chNN.py: WRONG = {"02.1": {"forgotten shortcut": (build, words), ...}}. `build()` gives the answer; the
 refusal must contain `words` (a string, or several), whatever their case. SLOW, where a file has it, is a set of
-(exercise, name) that are trained, and run with `make heavy`.
+(exercise, name) that are trained, and run with `make trained`.
 """
 import importlib.util
 from pathlib import Path
@@ -38,7 +38,7 @@ def answers(kind):
 
 def cases(kind):
     return [pytest.param(exercise, *(case if isinstance(case, tuple) else (case,)), id=f"{exercise}-{name}",
-                         marks=[pytest.mark.heavy] if (exercise, name) in ANSWERS[kind][1] else [])
+                         marks=[pytest.mark.trained] if (exercise, name) in ANSWERS[kind][1] else [])
             for exercise, named in ANSWERS[kind][0].items() for name, case in named.items()]
 
 
