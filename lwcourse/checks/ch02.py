@@ -238,5 +238,6 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
                                 hint="is there a BatchNorm behind every convolution?")
     return banded(accuracy, own.least, own.good,
                   f", with {macs:,} of {own.macs:,} MACs and {params:,} of {own.params:,} parameters",
-                  "within both budgets, but it learned too little. Accuracy on the test digits",
+                  f"within both budgets ({own.macs:,} MACs, {own.params:,} parameters), but it learned too little. "
+                  "Accuracy on the test digits",
                   "fewer blocks train faster; maps that reach 1 x 1 early have lost the digit's shape")

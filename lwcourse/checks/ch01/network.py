@@ -56,6 +56,8 @@ def _largest(cost: Profile) -> str:
 
 
 def _why_inaccurate(network: nn.Module, cost: Profile, accuracy: float) -> str:
+    if sum(layer.macs > 0 for layer in cost.layers) == 1:
+        return "It has one layer with weights: that is a linear classifier, which knows a digit in one place only."
     kernels = [max(module.kernel_size) for module in network.modules() if isinstance(module, nn.Conv2d)]
     if kernels and max(kernels) == 1:
         return "Every kernel is 1x1, so no output sees a neighbourhood."

@@ -249,7 +249,7 @@ def over_all_three():
 
 
 def too_small():
-    return nn.Sequential(ConvBNAct(3, 4, 3, 2), SeparableConv(4, 8, 3, 2), SeparableConv(8, 8, 3, 2), *tail(8))
+    return nn.Sequential(ConvBNAct(3, 8, 3, 2), SeparableConv(8, 16, 3, 2), SeparableConv(16, 16), *tail(16))
 
 
 def pointwise_only():
@@ -444,7 +444,7 @@ WRONG = {
         "a filter by products": (network(Shifts), "MACs, of 500,000 allowed"),
         "too small": (network(too_small), ("not accurate enough", "too small or too shallow")),
         "standard convolutions": (network(plain), "not accurate enough"),
-        "a linear classifier": (network(linear), ("not accurate enough", "no normalisation")),
+        "a linear classifier": (network(linear), ("not accurate enough", "a linear classifier")),
         "1x1 only": (network(pointwise_only), "no output sees a neighbourhood"),
         "no BatchNorm": (network(no_norm), "There is no normalisation"),
         "nothing gets through": (network(dead), "close to chance"),

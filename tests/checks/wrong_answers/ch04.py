@@ -59,7 +59,7 @@ def clipped(d):
 
 def adder(*, output=lambda d: -d.abs().sum(2), for_x=clipped, for_w=lambda d: d,
           scale=lambda grad: 0.2 * grad.numel()**0.5 / grad.norm(), weight=True, clip_sum=False, swap=False,
-          give=tuple, spoil=False):
+          give=tuple, spoil=False, blind=False):
     """Builds an adder's autograd function with one mistake."""
     def build():
         class Adder(torch.autograd.Function):
@@ -69,6 +69,8 @@ def adder(*, output=lambda d: -d.abs().sum(2), for_x=clipped, for_w=lambda d: d,
                 y = output(x[:, None] - w)
                 if spoil:
                     x.zero_()
+                if blind:
+                    ctx.mark_non_differentiable(y)
                 return y
 
             @staticmethod
@@ -172,6 +174,7 @@ WRONG = {
         "the derivative": (adder(for_w=torch.sign, scale=lambda grad: 1.0), "the sign, and not rescaled"),
         "another eta": (adder(scale=lambda grad: 0.1 * grad.numel()**0.5 / grad.norm()), "0.5 times what it should be"),
         "no gradient for the weight": (adder(weight=False), "backward gives None"),
+        "no way back": (adder(blind=True), "does not know where it comes from"),
         "the input overwritten": (adder(spoil=True), "overwrites x or w"),
         "a module": (lambda: AdderConv2d, "torch.autograd.Function"),
     },
