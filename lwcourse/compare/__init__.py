@@ -31,7 +31,8 @@ from lwcourse.compare.follow import Comparer, line_up
 from lwcourse.compare.graph import Value as Step
 from lwcourse.compare.inside import settings
 from lwcourse.compare.layouts import relative_error
-from lwcourse.compare.operator_pairs import misfit, pair_up
+from lwcourse.compare.operator_layers import OperatorLayer
+from lwcourse.compare.operator_pairs import Exchange, exchanges, misfit, pair_up
 from lwcourse.compare.prepare import Randomiser
 from lwcourse.compare.regroup import NO_BATCH_NORM, note_on, regroup, walk_of
 from lwcourse.compare.report import Comparison, LayerComparison
@@ -67,6 +68,7 @@ __all__ = ["NO_BATCH_NORM", "Comparison", "LayerComparison", "compare", "transfe
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the reference's largest value
 RANDOM = ("rand", "bernoulli", "uniform", "normal", "native_dropout", "multinomial")  # how such operators begin
 YOURS, REFERENCE = "your network", "the reference"
+MOST_EXCHANGES = 4  # of branches that are alike, to be tried one after another
 
 
 def compare(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...]) -> Comparison:
@@ -163,20 +165,44 @@ def _compare(ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], dty
 
 def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
                dtype: torch.dtype) -> Comparison | None:
-    """The comparison by operators, where all of them pair; None where they do not."""
-    pairs = regroup(ours, ours_first, theirs, theirs_run)
+    """The comparison by operators, where all of them pair; None where they do not.
+
+    Where the two part at one of several branches that are alike, as those of a product, whose order means nothing,
+    the others are tried in its place.
+    """
+    def paired(exchanged):
+        return _by_operators(ours, ours_first, theirs, theirs_run, inputs, dtype, exchanged)
+
+    best, pairs = paired([]) or (None, [])
+    exchanged: list[Exchange] = []
+    while best is not None and best.focus is not None and len(exchanged) < MOST_EXCHANGES:
+        for exchange in exchanges(pairs, best.focus):
+            result, after = paired([*exchanged, exchange]) or (None, [])
+            if result is not None and (result.equal or (result.focus or 0) > best.focus):
+                best, pairs = result, after
+                exchanged.append(exchange)
+                break
+        else:
+            break
+    return best
+
+
+def _by_operators(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: Run, inputs: tuple[Tensor, ...],
+                  dtype: torch.dtype, exchanged: list[Exchange]
+                  ) -> tuple[Comparison, list[tuple[OperatorLayer, OperatorLayer]]] | None:
+    pairs = regroup(ours, ours_first, theirs, theirs_run, exchanged)
     if pairs is None:
         return None
     ours_run = run(ours, inputs, YOURS)
     with torch.device("cpu"):
-        after = pair_up((ours_run, ours), (theirs_run, theirs))
+        after = pair_up((ours_run, ours), (theirs_run, theirs), exchanged)
         walk = walk_of(after, (ours_run, theirs_run), (ours, theirs), [x.detach().cpu().double() for x in inputs],
                        TOLERANCES[dtype]) if after is not None else None
     if walk is None:
         return None
     result = _conclude(walk, ours_run, ours, theirs, inputs, theirs_run, dtype)
     result.notes.append(note_on(after))
-    return result
+    return result, after
 
 
 def _misfit(found: Comparison, ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: Run) -> Comparison:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lwcourse.compare.between import READ, Parting, cause, effect, not_finite, squeeze_on_the_wrong_side
 from lwcourse.compare.formula import Value, close
 from lwcourse.compare.graph import Value as Step
-from lwcourse.compare.graph import needed
+from lwcourse.compare.graph import needed, repeated
 from lwcourse.compare.hand_norm import norm_by_hand
 from lwcourse.compare.inside import IN_A_LAYER, batch_statistics, other_norm, settings
 from lwcourse.compare.layouts import arrangements, layout_error
@@ -275,6 +275,7 @@ def _out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding 
 
 def _hidden(steps: tuple[Step, Step], anchors: list[Anchor], tolerance: float,
             names: tuple[dict[int, str], dict[int, str]]) -> str | None:
+    anchors = anchors + _made_again(steps, anchors)
     known = [{a.mine for a in anchors}, {a.reference for a in anchors}]
     if same_operators(*(needed([step], side) for step, side in zip(steps, known, strict=True))):
         return None
@@ -291,6 +292,18 @@ def _hidden(steps: tuple[Step, Step], anchors: list[Anchor], tolerance: float,
     read = parted.read(Parting(*ends, [a.name for a in anchors], tolerance))
     said = read and cause(read, READ) or parted.cause()
     return f"{said} (for this x both are equal, for other numbers they are not)" if said else None
+
+
+def _made_again(steps: tuple[Step, Step], anchors: list[Anchor]) -> list[Anchor]:
+    """Anchors for what a network computes once more, as with a branch that runs for each sum that it is part of: it
+    gets the numbers of the first time."""
+    again = []
+    for side, step in zip(("mine", "reference"), steps, strict=True):
+        same = repeated([step])
+        first = {same.get(getattr(a, side), getattr(a, side)): a for a in anchors}
+        there = {getattr(a, side) for a in anchors}
+        again += [replace(first[w], **{side: v}) for v, w in same.items() if w in first and v not in there]
+    return again
 
 
 def _is_inside(previous: Row | None, parting: Parting) -> bool:

@@ -240,6 +240,24 @@ def needed(targets: Iterable[Value], known: Mapping[Value, object] | set[Value] 
     return sorted(found, key=lambda node: (node.number, node.step))
 
 
+def repeated(targets: Iterable[Value]) -> dict[Value, Value]:
+    """Values on the way to `targets` that an earlier operator has made already, from the same tensors, with the value
+    that it made: a layer that runs once more on the same input. Random operators are left out."""
+    first: dict[tuple, list[Value]] = {}
+    same: dict[Value, Value] = {}
+
+    def plain(item):
+        return ("value", id(same.get(item, item))) if isinstance(item, Value) else repr(item)
+
+    for node in needed(targets):
+        if not node.operands or torch.Tag.nondeterministic_seeded in getattr(node.function, "tags", ()):
+            continue
+        key = (node.function, *(plain(item) for item in tree_flatten((node.args, node.kwargs))[0]))
+        made = first.setdefault(key, node.outputs)
+        same.update((v, w) for v, w in zip(node.outputs, made, strict=True) if v is not w)
+    return same
+
+
 def evaluate(targets: Iterable[Value], known: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
     """Tensors of `targets` and of everything on the way to them, from the `known` ones: on the CPU, `known` first.
 

@@ -1,9 +1,11 @@
 """Partners for the operators of two networks, and copying their parameters through foldings and cuts."""
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lwcourse.compare.graph import needed
 from lwcourse.compare.operator_layers import OperatorLayer, by_hand, folded, merged, operator_layers, rows_as_used
 from lwcourse.compare.order import by_data
 from lwcourse.compare.trace import Run
@@ -72,9 +74,15 @@ def copy(source: OperatorLayer, target: OperatorLayer) -> None:
             _write(target, role, value.double().reshape(target.shapes[role]))
 
 
-def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
+Exchange = tuple[int, int, int]  # the learner's operators from the first place on give theirs to those from the second
+
+
+def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module], exchanged: Sequence[Exchange] = ()
             ) -> list[tuple[OperatorLayer, OperatorLayer]] | None:
-    """Partners for all operators with parameters of both runs; None where there is no such pairing."""
+    """Partners for all operators with parameters of both runs; None where there is no such pairing.
+
+    They are paired in the order in which the data reach them, but for the branches that are `exchanged`.
+    """
     sides = [operator_layers(*side) for side in (mine, reference)]
     nodes = [by_data(list(side[0].leaving.values())) for side in (mine, reference)]
     sides = [by_hand(side) for side in sides]
@@ -93,7 +101,29 @@ def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]
                             partner.settings.__dict__.get("groups", 1) == 1:
                         layer.order = rows_as_used(layer, ns)
             sides = joined
+    if not _fits(*sides):
+        return None
+    for first, second, count in exchanged:
+        ours = sides[0]
+        ours[first:first + count], ours[second:second + count] = \
+            ours[second:second + count], ours[first:first + count]
     return list(zip(*sides, strict=True)) if _fits(*sides) else None
+
+
+def exchanges(pairs: list[tuple[OperatorLayer, OperatorLayer]], first: int) -> list[Exchange]:
+    """The branches from place `first` on that could change places with a later one: none reads the other, and all
+    their operators are alike."""
+    signs = [(a.kind, a.shapes, vars(a.settings)) for a, _ in pairs]
+    found = []
+    for second in range(first + 1, len(signs)):
+        if pairs[first][0].node in needed([pairs[second][0].entering]):
+            continue
+        count = 0
+        while first + count < second and second + count < len(signs) and signs[first + count] == signs[second + count]:
+            count += 1
+        if count:
+            found.append((first, second, count))
+    return found
 
 
 def misfit(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module]

@@ -1,11 +1,13 @@
 """Compare two networks whose layers do not pair, operator by operator: three Linears with one, a folded BatchNorm."""
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from lwcourse.compare.graph import evaluate
 from lwcourse.compare.layouts import layout_error
 from lwcourse.compare.operator_layers import OperatorLayer
-from lwcourse.compare.operator_pairs import copy, pair_up
+from lwcourse.compare.operator_pairs import Exchange, copy, pair_up
 from lwcourse.compare.rows import Row, Walk
 from lwcourse.compare.trace import Call, Layer, Run
 
@@ -29,11 +31,11 @@ class OperatorAsLayer(Layer):
         return self._kind
 
 
-def regroup(ours: nn.Module, ours_run: Run, theirs: nn.Module, theirs_run: Run
+def regroup(ours: nn.Module, ours_run: Run, theirs: nn.Module, theirs_run: Run, exchanged: Sequence[Exchange] = ()
             ) -> list[tuple[OperatorLayer, OperatorLayer]] | None:
     """Copy the reference's weights into `ours` operator by operator; None, and nothing copied, where that cannot be."""
     with torch.device("cpu"):
-        pairs = pair_up((ours_run, ours), (theirs_run, theirs))
+        pairs = pair_up((ours_run, ours), (theirs_run, theirs), exchanged)
     if pairs is None:
         return None
     with torch.no_grad(), torch.device("cpu"):

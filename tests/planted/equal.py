@@ -914,6 +914,36 @@ class Attending(nn.Module):
         return self.fc(x.flatten(1, -2).mean(1))
 
 
+def two_sums(again):
+    """Two branches; `again`, the first runs once more for the sum that it is part of."""
+    def run(s, x):
+        a = s.a(x).relu()
+        return s.c(torch.cat([a, s.b(x) + (s.a(x).relu() if again else a)], 1))
+
+    return Net(run, a=conv(3, 8, bias=False), b=conv(3, 8, bias=False), c=conv(16, 4))
+
+
+def row_and_column(combine, modules=False, columns_first=False):
+    """A gate for rows and one for columns, of one shape: in a product nothing tells them apart but what they read."""
+    def run(s, x):
+        height = x.shape[2]
+        y = torch.cat([x.mean(3, keepdim=True), x.mean(2, keepdim=True).mT], 2)
+        if modules:
+            return combine(s.fc(x), s.rows(y[:, :, :height]).sigmoid(), s.columns(y[:, :, height:]).sigmoid().mT)
+        sides = [F.conv2d(y[:, :, height:], s.kernels[2], s.kernels[3]).sigmoid().mT,
+                 F.conv2d(y[:, :, :height], s.kernels[0], s.kernels[1]).sigmoid()]
+        return combine(s.fc(x), *(sides if columns_first else sides[::-1]))
+
+    if modules:
+        return Net(run, fc=conv(3, 8, 1), rows=conv(3, 8, 1), columns=conv(3, 8, 1))
+    return Net(run, fc=conv(3, 8, 1), kernels=nn.ParameterList([weight(8, 3, 1, 1), weight(8), weight(8, 3, 1, 1),
+                                                                weight(8)]))
+
+
+PRODUCTS = {"x r c": lambda x, a, b: x * a * b, "(r c) x": lambda x, a, b: a * b * x,
+            "x (r c)": lambda x, a, b: x * (a * b)}
+
+
 FORMS = ("tokens", "last", "map", "time first")
 
 
@@ -958,6 +988,12 @@ def pairs():
                 yield equal(f"MLP: {one} against {other}", lambda one=one: Mixer(one), lambda other=other: Mixer(other),
                             *IMAGE)
     yield from both("attention: tokens against maps", lambda: Attending(True), lambda: Attending(False), *IMAGE)
+    yield from both("a layer runs once more for a sum", lambda: two_sums(True), lambda: two_sums(False), *IMAGE)
+    for name, combine in PRODUCTS.items():
+        for columns_first in (False, True):
+            yield from both(f"two gates from a ParameterList: {name}{', columns first' * columns_first}",
+                            lambda combine=combine, first=columns_first: row_and_column(combine, columns_first=first),
+                            lambda: row_and_column(PRODUCTS["x (r c)"], modules=True), *IMAGE)
     yield equal("LSTM", lambda: Recurrent(nn.LSTM), lambda: Recurrent(nn.LSTM), *TOKENS)
     yield equal("GRU", lambda: Recurrent(nn.GRU), lambda: Recurrent(nn.GRU), *TOKENS)
     yield equal("one head for two levels, kept twice", lambda: shared_heads(True), lambda: shared_heads(False), *IMAGE)
