@@ -19,6 +19,7 @@ from lwcourse.checks.helpers import (
     refuse_missing_keys,
     refuse_other_order,
     refuse_over_budget,
+    refuse_standard_convolutions,
     ten_class_network,
     trained_accuracy,
     usual_mistakes,
@@ -234,6 +235,7 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
     own = LIGHT if macs <= LIGHT.macs and params <= LIGHT.params else OPEN
     refuse_over_budget(((macs, own.macs, "MACs"), (params, own.params, "parameters")),
                        "which layers cost most? print(lw.profile(my_design(), (3, 32, 32)))")
+    refuse_standard_convolutions(network, SIZE, "depthwise or grouped filters")
     accuracy = trained_accuracy(answer, load_data("photo_digits", copies=COPIES), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
     return banded(accuracy, own.least, own.good,

@@ -23,6 +23,7 @@ from lwcourse.checks.helpers import (
     refuse_missing_keys,
     refuse_over_budget,
     refuse_ready_made,
+    refuse_standard_convolutions,
     ten_class_network,
     trained_accuracy,
     watch,
@@ -244,6 +245,7 @@ def macs_and_traffic(answer: Callable[[], nn.Module]) -> Score:
                         (bill, MAX_BILL, "on the bill of MACs and bytes moved")],
                        "BatchNorm, activations, sums, products and concatenations move bytes as well; which layers "
                        "take most?")
+    refuse_standard_convolutions(network, size, "depthwise or grouped filters")
     accuracy = trained_accuracy(answer, load_data("photo_digits", image_size=16, copies=3), RECIPE,
                                 hint="is there a BatchNorm after every convolution?")
     return banded(accuracy, LEAST, GOOD, f", with {macs:,} of {MAX_MACS:,} MACs, {params:,} of {MAX_PARAMS:,} "

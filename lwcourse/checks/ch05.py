@@ -17,6 +17,7 @@ from lwcourse.checks.helpers import (
     compare_blocks,
     counted_macs,
     counted_parameters,
+    first_output,
     naming_mistakes,
     read_number,
     refuse_hidden_layers,
@@ -430,3 +431,4 @@ def _refuse_no_gate(gate: nn.Module, slot: str, size: tuple[int, int, int]) -> N
                 fail(f"the layer in {slot!r} is no gate: its output is not its input times numbers between 0 and 1")
             for parameter in gate.parameters():
                 nn.init.normal_(parameter)
+    first_output(gate, x)

@@ -24,6 +24,7 @@ from lwcourse.checks.helpers import (
     plain,
     refuse_missing_keys,
     refuse_other_order,
+    refuse_standard_convolutions,
     refuse_without_attention,
     shown,
     ten_class_network,
@@ -490,6 +491,78 @@ class Faint(nn.Module):
 def test_network_that_cannot_be_scored(build, words):
     with pytest.raises(CheckFailed, match=words):
         ten_class_network(build, (3, 16, 16))
+
+
+LEARNED, MASK = torch.randn(10, 4), torch.eye(10, 4)
+
+
+class Fixed(nn.Module):
+    """A 1x1 stem, and a classifier whose weights `made(self)` gives."""
+
+    def __init__(self, made, **buffers):
+        super().__init__()
+        self.stem, self.made = ConvBNAct(3, 4, 1), made
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer)
+
+    def forward(self, x):
+        return F.linear(self.stem(x).mean((2, 3)), self.made(self))
+
+
+class Plain(Fixed):
+    def __init__(self):
+        super().__init__(lambda self: self.learned)
+        self.learned = LEARNED.clone()
+
+
+class InTraining(Fixed):
+    def __init__(self):
+        super().__init__(lambda self: LEARNED if self.training else torch.ones(10, 4))
+
+
+@pytest.mark.parametrize("build", [
+    lambda: Fixed(lambda self: LEARNED), lambda: Fixed(lambda self: torch.tensor(LEARNED.tolist())), Plain, InTraining,
+    lambda: Fixed(lambda self: torch.from_numpy(LEARNED.numpy()) * 2)], ids=str)
+def test_weights_from_outside_are_refused(build):
+    with pytest.raises(CheckFailed, match=r"a tensor of shape \(10, 4\) is used that is no part of your network"):
+        ten_class_network(build, (3, 8, 8))
+
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(*small()[:-1], nn.utils.parametrizations.weight_norm(nn.Linear(4, 10)))
+
+
+@pytest.mark.parametrize("build", [
+    lambda: Fixed(lambda self: self.table, table=torch.randn(10, 4)),
+    lambda: Fixed(lambda self: torch.linspace(0, 1, 40).view(10, 4).cos()),
+    lambda: Fixed(lambda self: MASK),
+    lambda: Fixed(lambda self: torch.tensor([0.5, 1]).repeat(20).view(10, 4)),
+    lambda: Fixed(lambda self: self.stem.conv.weight.data.new_ones(10, 4)),
+    Normed])
+def test_fixed_numbers_of_its_own_are_welcome(build):
+    ten_class_network(build, (3, 8, 8))
+
+
+def test_a_table_in_a_buffer_is_drawn_anew_and_a_mask_stays():
+    network = Fixed(lambda self: self.table, table=torch.randn(10, 4), mask=torch.eye(9))
+    torch.manual_seed(1)
+    fresh = drawn_anew(network)
+    assert not torch.equal(fresh.table, network.table) and torch.equal(fresh.mask, network.mask)
+    assert torch.equal(fresh.table.flatten().sort()[0], network.table.flatten().sort()[0])
+
+
+@pytest.mark.parametrize("layer", [
+    lambda: nn.Conv2d(4, 8, 3), lambda: nn.Conv2d(4, 8, (1, 3)), lambda: nn.ConvTranspose2d(4, 8, 2),
+    lambda: nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 8, 3))])
+def test_standard_convolutions_behind_the_stem(layer):
+    with pytest.raises(CheckFailed, match="from 4 to 8 channels"):
+        refuse_standard_convolutions(nn.Sequential(nn.Conv2d(3, 4, 3), layer()), (3, 8, 8), "filters")
+
+
+def test_convolutions_that_are_not_standard():
+    layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3, groups=2)]
+    refuse_standard_convolutions(nn.Sequential(*layers), (3, 12, 12), "filters")
 
 
 def test_class_and_function_build_a_network():

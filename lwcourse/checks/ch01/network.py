@@ -10,6 +10,7 @@ from lwcourse.checks.helpers import (
     counted_macs,
     counted_parameters,
     refuse_over_budget,
+    refuse_standard_convolutions,
     ten_class_network,
     trained_accuracy,
 )
@@ -35,6 +36,7 @@ def small_network(answer: Callable[[], nn.Module]) -> Score:
     peak = f"bytes of live activations at the peak ({format_bytes(cost.peak_activation_bytes)})"
     words = {"macs": "MACs", "params": "parameters", "peak_activation_bytes": peak}
     refuse_over_budget([(spent[key], BUDGET[key], words[key]) for key in BUDGET], _largest(cost))
+    refuse_standard_convolutions(network, SIZE, "separable or grouped convolutions")
     accuracy = trained_accuracy(answer, load_data("photo_digits", copies=COPIES), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
     used = ", ".join(f"{spent[key] / BUDGET[key]:.0%} of the {name}" for key, name in

@@ -5,6 +5,7 @@
     blocks.py    modules and functions against a reference, in eval and training mode
     mistakes.py  words for the usual mistakes in a block
     parts.py     answers of several numbers, for parts of the points
+    operators.py what a network's operators read
     trained.py   networks that a check trains: fresh copies, budgets, scores
     attention.py does a network attend
     slips.py     the usual slips of PyTorch, named
@@ -36,6 +37,7 @@ from lwcourse.checks.helpers.blocks import (
 )
 from lwcourse.checks.helpers.mistakes import naming_mistakes
 from lwcourse.checks.helpers.numbers import compare_numbers, read_number, refuse_missing_keys, usual_mistakes
+from lwcourse.checks.helpers.operators import first_output, refuse_standard_convolutions
 from lwcourse.checks.helpers.parts import compare_parts
 from lwcourse.checks.helpers.slips import (
     explain_join,
@@ -62,9 +64,10 @@ from lwcourse.checks.helpers.watch import Watched, watch
 __all__ = [
     "Watched", "a_builder", "a_function", "a_module", "a_module_class", "a_number", "all_close", "banded",
     "build_network", "compare_blocks", "compare_functions", "compare_modules", "compare_numbers", "compare_parts",
-    "counted_macs", "counted_parameters", "drawn_anew", "explain_join", "naming_mistakes", "plain", "read_number",
-    "refuse_hidden_layers", "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch", "refuse_no_tensor",
-    "refuse_other_dtype", "refuse_other_macs", "refuse_other_order", "refuse_over_budget", "refuse_probabilities",
-    "refuse_ready_made", "refuse_shared", "refuse_without_attention", "run_alone", "shown", "ten_class_network",
-    "trained_accuracy", "usual_mistakes", "watch",
+    "counted_macs", "counted_parameters", "drawn_anew", "explain_join", "first_output", "naming_mistakes", "plain",
+    "read_number", "refuse_hidden_layers", "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch",
+    "refuse_no_tensor", "refuse_other_dtype", "refuse_other_macs", "refuse_other_order", "refuse_over_budget",
+    "refuse_probabilities", "refuse_ready_made", "refuse_shared", "refuse_standard_convolutions",
+    "refuse_without_attention", "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes",
+    "watch",
 ]

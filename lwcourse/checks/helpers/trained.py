@@ -9,26 +9,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from lwcourse.checks import Score, fail
 from lwcourse.checks.helpers.answers import shown
 from lwcourse.checks.helpers.blocks import NORMS
+from lwcourse.checks.helpers.operators import CONSTANT, first_output, operators_of
 from lwcourse.checks.helpers.slips import (
     refuse_hidden_layers,
-    refuse_layers_made,
     refuse_mixed_batch,
     refuse_other_dtype,
     refuse_probabilities,
 )
-from lwcourse.checks.helpers.watch import watch
 from lwcourse.data import Data
 from lwcourse.profile import profile
 from lwcourse.train import TrainingDiverged, fit_seeds
 
 TRIED_OUT = 8  # batches that a builder may run through its network, as to learn a shape
-PRODUCTS = ("mul", "mul_", "addcmul", "addcmul_", "div", "div_")
 
 
 def build_network(answer: Callable[[], nn.Module], what: str = "network") -> nn.Module:
@@ -69,9 +65,7 @@ def ten_class_network(answer: Callable[[], nn.Module], size: tuple[int, int, int
     """What `answer()` builds, refused unless it is a network that gives images of `size` ten logits each."""
     network = build_network(answer).eval()
     images = torch.randn(2, *size)
-    with torch.no_grad(), watch() as seen:  # by itself first: an error is told with its line
-        logits = network(images.clone())
-    refuse_layers_made(seen)
+    logits = first_output(network, images)
     if not isinstance(logits, Tensor) or logits.shape != (2, 10):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         fail(f"two images of {' x '.join(map(str, size))} must give logits of shape (2, 10), got {got}")
@@ -85,34 +79,8 @@ def counted_macs(network: nn.Module, size: Sequence[int], free: int = 0) -> int:
 
     Up to `free` such products are not counted, so that a scale for each channel costs no more than BatchNorm's.
     """
-    products = _products(network, size)
+    products = operators_of(network, size).products
     return profile(network, tuple(size)).macs + (products if products > free else 0)
-
-
-class _Products(TorchDispatchMode):
-    """Counts elements of products in which one factor comes from parameters or buffers alone."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.weights = WeakIdKeyDictionary({tensor: True for tensor in _tensors(network)})
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        operands = [a for a in args if isinstance(a, Tensor)]
-        fixed = [a in self.weights for a in operands]
-        if operands and all(fixed) and isinstance(result, Tensor | list | tuple):
-            for made in [result] if isinstance(result, Tensor) else result:
-                self.weights[made] = True
-        elif any(fixed) and func._schema.name.split("::")[-1] in PRODUCTS:
-            self.count += result.numel()
-        return result
-
-
-def _products(network: nn.Module, size: Sequence[int]) -> int:
-    with torch.no_grad(), _Products(network) as seen:
-        network(torch.zeros(1, *size))
-    return seen.count
 
 
 def counted_parameters(network: nn.Module) -> int:
@@ -132,7 +100,7 @@ def drawn_anew(network: nn.Module) -> nn.Module:
     """A copy with weights of the current random state, whatever was learned before.
 
     Layers draw as they do when they are built. A parameter of a module's own is mixed: its values stay, in random
-    order, so that ones and zeros remain and a learned pattern does not.
+    order, so that ones and zeros remain and a learned pattern does not. So is a buffer with many different values.
     """
     fresh = copy.deepcopy(network)
     drawn: set[nn.Parameter] = set()
@@ -142,11 +110,17 @@ def drawn_anew(network: nn.Module) -> nn.Module:
             reset()
             drawn.update(module.parameters(recurse=False))
     with torch.no_grad():
-        for parameter in fresh.parameters():
-            if parameter not in drawn:
-                flat = parameter.flatten()
-                parameter.copy_(flat[torch.randperm(flat.numel())].view_as(parameter))
+        for tensor in [one for one in fresh.parameters() if one not in drawn] + _tables(fresh):
+            flat = tensor.flatten()
+            tensor.copy_(flat[torch.randperm(flat.numel())].view_as(tensor))
     return fresh
+
+
+def _tables(network: nn.Module) -> list[Tensor]:
+    """Buffers that could hold weights: no running statistics, and no mask or blur kernel, which have few values."""
+    return [buffer for module in network.modules() if not isinstance(module, NORMS)
+            for buffer in module.buffers(recurse=False)
+            if buffer.is_floating_point() and buffer.unique().numel() > CONSTANT]
 
 
 def trained_accuracy(build: Callable[[], nn.Module], data: Data, recipe: Mapping[str, Any], hint: str = "",

@@ -49,6 +49,10 @@ class _Functions(TorchFunctionMode):
 
 
 class _Operators(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # else PyTorch imports its compiler, for seconds, at the first use
+        return False
+
     def __init__(self, seen: Watched):
         super().__init__()
         self.seen = seen

@@ -209,8 +209,7 @@ WRONG = {
         "a linear classifier within the budgets": (
             design(lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3 * 16 * 16, 10))),
             "learned too little"),
-        "a plain CNN": (design(plain_cnn), "learned too little"),
+        "a plain CNN": (design(plain_cnn), "only layers that read the image may be such"),
     },
 }
-SLOW = {("04.4", name) for name in (
-    "adders without BatchNorm", "a linear classifier within the budgets", "a plain CNN")}
+SLOW = {("04.4", name) for name in ("adders without BatchNorm", "a linear classifier within the budgets")}
