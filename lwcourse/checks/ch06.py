@@ -17,6 +17,7 @@ from lwcourse.checks.helpers import (
     compare_numbers,
     counted_macs,
     first_output,
+    naming_mistakes,
     refuse_missing_keys,
     refuse_mixed_batch,
     refuse_no_tensor,
@@ -44,9 +45,9 @@ EPS = 1e-5  # PyTorch's, in the reference too, so that F.batch_norm without an e
 def inception_module(answer: type[nn.Module]) -> str:
     """`answer(in_channels, conv1, reduce3, conv3, reduce5, conv5, pool)` builds GoogLeNet's module."""
     refuse_other_order(answer, ARGUMENTS)
-    for arguments, shape in MODULE_CASES:
-        compare_blocks(_with_epsilon(answer), _with_epsilon(Inception), [(arguments, shape)],
-                       ready_made=("tower", "Branches", "Inception"), mistakes=MODULE_MISTAKES)
+    with naming_mistakes(_with_epsilon(answer), MODULE_MISTAKES, MODULE_CASES):
+        compare_blocks(_with_epsilon(answer), _with_epsilon(Inception), MODULE_CASES,
+                       ready_made=("tower", "Branches", "Inception"))
     return f"Equal to the course's module in {len(MODULE_CASES)} settings."
 
 

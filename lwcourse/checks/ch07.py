@@ -20,6 +20,7 @@ from lwcourse.checks.helpers import (
     counted_macs,
     drawn_anew,
     first_output,
+    naming_mistakes,
     refuse_missing_keys,
     refuse_mixed_batch,
     refuse_other_order,
@@ -53,13 +54,13 @@ LEAST_IOU, GOOD_IOU = 0.45, 0.47
 def esp_module(answer: type[nn.Module]) -> str:
     """`answer(in_channels, out_channels, stride)` builds the ESP module with five branches."""
     refuse_other_order(answer, ("in_channels", "out_channels", "stride"))
-    for arguments, shape in ESP_CASES:
-        try:
-            compare_blocks(answer, ESP, [(arguments, shape)], ready_made=("ESP", "DilatedPyramid"),
-                           mistakes=ESP_MISTAKES)
-        except RuntimeError as error:
-            _explain_sum(str(error), f"{answer.__name__}{arguments}", *arguments)
-            raise
+    with naming_mistakes(answer, ESP_MISTAKES, ESP_CASES):
+        for arguments, shape in ESP_CASES:
+            try:
+                compare_blocks(answer, ESP, [(arguments, shape)], ready_made=("ESP", "DilatedPyramid"))
+            except RuntimeError as error:
+                _explain_sum(str(error), f"{answer.__name__}{arguments}", *arguments)
+                raise
     return f"Equal to the course's module in {len(ESP_CASES)} settings."
 
 

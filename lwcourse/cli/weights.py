@@ -49,7 +49,7 @@ def _network(model: str, weights: str | None):
             raise ValueError(f"{model} has its own weights; leave out --weights")
         return lw.load(model)
     if weights is None:
-        there = [one for one in lw.list_weights(model) if not one.arguments or one.name == "imagenet"]
+        there = lw.list_weights(model)
         if not there:
             raise ValueError(f"there are no trained weights for {model}; train it, and give the file of lw.save")
         weights = there[0].name

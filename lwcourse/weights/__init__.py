@@ -32,7 +32,8 @@ def list_weights(name: str) -> list[TrainedWeights]:
 
 def create_trained(name: str, weights: str, num_classes: int | None = None, in_channels: int = 3,
                    **options) -> nn.Module:
-    """`lw.create_model` with trained weights; what was left out of them is said in one line.
+    """`lw.create_model` with trained weights; options that they need, and what was left out of them, are said in one
+    line.
 
     With another number of classes than theirs the last layer is new; with one input channel the kernels of the
     first layer are summed over the colours, so that a grey image gives what it would in three equal channels.
@@ -42,6 +43,8 @@ def create_trained(name: str, weights: str, num_classes: int | None = None, in_c
     model = registry.factory(name)(num_classes or HEAD_CLASSES, in_channels=in_channels,
                                    **{**found.arguments, **options})
     state, said = _fitted(fetch(), model.state_dict(), found, in_channels)
+    if added := ", ".join(f"{key}={value!r}" for key, value in found.arguments.items() if key not in options):
+        said.insert(0, f"the network is built with {added}, as they need it")
     model.load_state_dict(state)
     setattr(model, ATTRIBUTE, found)
     if said:

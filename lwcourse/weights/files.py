@@ -4,6 +4,7 @@ import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ def save(model: nn.Module, path: str | os.PathLike) -> Path:
     """Write a network of the course to `path` (safetensors): its weights, and in the metadata its name and options,
     what `lw.weights_of` knows of it, and the versions of lwcourse and PyTorch.
 
-    The file appears whole or not at all. Raises ValueError for a network that no factory of the course built,
-    FileNotFoundError where the folder is missing.
+    The file appears whole or not at all. Raises ValueError for a network that no factory of the course built, or that
+    was built with an argument that JSON has no form for, FileNotFoundError where the folder is missing.
     """
     from safetensors.torch import save_file
 
@@ -28,8 +29,13 @@ def save(model: nn.Module, path: str | os.PathLike) -> Path:
         raise ValueError(f"only networks of lw.create_model can be saved so, as only they can be built again; "
                          f"{type(model).__name__} is none. torch.save(model.state_dict(), path) keeps its weights")
     name, arguments = built
+    try:
+        described = json.dumps({"name": name, "arguments": arguments}, default=_plain)
+    except TypeError as error:
+        raise ValueError(f"{name} was built with an argument that no file can hold: {error}. Arguments that are "
+                         "numbers, texts, lists and dicts can be saved") from error
     trained = getattr(model, ATTRIBUTE, None)
-    metadata = {"format": FORMAT, "network": json.dumps({"name": name, "arguments": arguments}),
+    metadata = {"format": FORMAT, "network": described,
                 "trained": json.dumps(asdict(trained) if trained else None),
                 "versions": json.dumps({"lwcourse": version("lwcourse"), "torch": torch.__version__})}
     path = Path(path)
@@ -43,6 +49,13 @@ def save(model: nn.Module, path: str | os.PathLike) -> Path:
     finally:
         aside.unlink(missing_ok=True)
     return path
+
+
+def _plain(value: Any) -> Any:
+    """The number or list that NumPy or PyTorch holds."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} of type {type(value).__name__}")
 
 
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:

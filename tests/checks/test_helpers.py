@@ -262,8 +262,11 @@ def test_a_layer_that_runs_again_for_each_sum_is_no_difference():
 def test_a_mistake_is_named_by_the_block_that_makes_it():
     mistakes = {"cannot be built": Impossible, "a difference": lambda channels: TwoSums(channels, joined=torch.sub),
                 "a product": lambda channels: TwoSums(channels, joined=torch.mul)}
-    with pytest.raises(CheckFailed, match="a product"):
-        compare_blocks(lambda channels: TwoSums(channels, joined=torch.mul), TwoSums, CASES, mistakes=mistakes)
+    def multiplies(channels):
+        return TwoSums(channels, joined=torch.mul)
+
+    with pytest.raises(CheckFailed, match="a product"), naming_mistakes(multiplies, mistakes, CASES):
+        compare_blocks(multiplies, TwoSums, CASES)
 
 
 def Impossible(channels):
@@ -522,7 +525,7 @@ class InTraining(Fixed):
 
 @pytest.mark.parametrize("build", [
     lambda: Fixed(lambda self: LEARNED), lambda: Fixed(lambda self: torch.tensor(LEARNED.tolist())), Plain, InTraining,
-    lambda: Fixed(lambda self: torch.from_numpy(LEARNED.numpy()) * 2)], ids=str)
+    lambda: Fixed(lambda self: torch.from_numpy(LEARNED.numpy()) * 2)])
 def test_weights_from_outside_are_refused(build):
     with pytest.raises(CheckFailed, match=r"a tensor of shape \(10, 4\) is used that is no part of your network"):
         ten_class_network(build, (3, 8, 8))

@@ -3,6 +3,7 @@ import json
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -11,6 +12,7 @@ from skimage import data
 from torch import nn
 
 import lwcourse as lw
+from lwcourse.cli.weights import _network as command_line
 from lwcourse.weights import official, pip_packages
 from lwcourse.weights.trained import imagenet_classes
 
@@ -135,6 +137,31 @@ def test_preparation_of_images_is_torchvisions():
     torch.testing.assert_close(ours(picture), theirs(picture), rtol=0, atol=0.02)
 
 
+def test_inception_gets_the_numbers_that_torchvision_makes_inside():
+    weights = next(one for one in lw.list_weights("inception_v3") if one.name.startswith("torchvision"))
+    theirs = torchvision.models.inception_v3(weights=None, transform_input=True, init_weights=False)
+    picture = torch.randint(0, 256, (3, 400, 380), dtype=torch.uint8)
+    given = torchvision.models.Inception_V3_Weights[weights.name.partition(":")[2]].transforms()(picture)
+    torch.testing.assert_close(weights.transform()(picture), theirs._transform_input(given[None])[0], rtol=0, atol=0.05)
+
+
+def test_options_that_the_weights_need_are_said(capsys, lite0):
+    lw.create_model("efficientnet_lite0", weights="imagenet", padding="tensorflow")
+    assert capsys.readouterr().out == ""
+    lw.create_model("efficientnet_lite0", weights="imagenet")
+    assert "built with padding='tensorflow', as they need it" in capsys.readouterr().out
+
+
+def test_predict_takes_the_weights_that_there_are(monkeypatch):
+    asked = []
+    monkeypatch.setattr(lw, "create_model", lambda name, weights: asked.append((name, weights)))
+    command_line("efficientnet_lite3", None)
+    command_line("mobilenet_v2", "timm")
+    assert asked == [("efficientnet_lite3", "timm:in1k"), ("mobilenet_v2", "timm")]
+    with pytest.raises(ValueError, match="no trained weights for parnet_s"):
+        command_line("parnet_s", None)
+
+
 # Files
 
 @pytest.fixture
@@ -150,6 +177,14 @@ def test_a_file_holds_the_whole_network(saved):
     with torch.no_grad():
         assert torch.equal(again(x), network(x))
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_arguments_of_numpy_are_saved_as_numbers_and_others_are_refused(tmp_path):
+    network = lw.create_model("mobilenet_v2", num_classes=np.int64(5), width=np.float32(0.5))
+    assert lw.load(lw.save(network, tmp_path / "net.safetensors")).built_by[1]["num_classes"] == 5
+    network.built_by = ("mobilenet_v2", {"act": nn.ReLU})
+    with pytest.raises(ValueError, match="an argument that no file can hold: .*ReLU"):
+        lw.save(network, tmp_path / "other.safetensors")
 
 
 def test_what_belongs_to_the_weights_is_in_the_file(lite0, tmp_path):

@@ -1,8 +1,6 @@
 """Is a learner's module or function the same as the reference: in eval mode, in training mode, gradients included."""
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
@@ -30,16 +28,13 @@ EXACT, ROUNDED = 1e-7, 1e-3  # relative, of outputs and gradients: in float64, a
 
 def compare_blocks(mine: Callable[..., nn.Module], reference: Callable[..., nn.Module],
                    cases: Sequence[tuple[tuple, tuple[int, ...]]], hint: str = "", *,
-                   ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "",
-                   mistakes: Mapping[str, Callable[..., nn.Module]] | None = None) -> None:
+                   ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "") -> None:
     """Refuse unless two classes build blocks that compute the same from the same weights, in every case.
 
     A case is (constructor arguments, input shape). Cover every stride and both sides of every `if` in the
     reference, odd sizes, H different from W, and more channels in than out as well as the reverse.
     `ready_made` names classes and functions of the course that the sheet forbids; with `macs` the work must be the
     same too; `shortcut` tells when the block adds its input, for an answer that adds what cannot be added.
-    `mistakes` maps the words for a typical mistake to a class, with the reference's arguments, whose blocks make it:
-    the first that computes what a wrong answer does is named. It may raise ValueError where it cannot be built.
     """
     for arguments, shape in cases:
         call = f"{getattr(mine, '__name__', 'your block')}({', '.join(map(repr, arguments))})"
@@ -49,13 +44,11 @@ def compare_blocks(mine: Callable[..., nn.Module], reference: Callable[..., nn.M
             fail(f"{call} gives {type(built).__name__}, not an nn.Module", hint)
         refuse_ready_made(seen, ready_made)
         compare_modules(built, reference(*arguments), shape, f"{call} on an input of shape {shape}: ", hint,
-                        ready_made=ready_made, macs=macs, shortcut=shortcut,
-                        mistakes={words: partial(build, *arguments) for words, build in (mistakes or {}).items()})
+                        ready_made=ready_made, macs=macs, shortcut=shortcut)
 
 
 def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...], label: str = "", hint: str = "", *,
-                    ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "",
-                    mistakes: Mapping[str, Callable[[], nn.Module]] | None = None) -> None:
+                    ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "") -> None:
     """Refuse unless `mine` computes what `reference` does from the same weights on random input of `shape`: in eval
     mode, and in training mode, where gradients and running statistics must agree too.
 
@@ -76,10 +69,8 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     try:
         result, ours, theirs = compare_copies(mine, reference, torch.randn(shape))
     except ValueError as error:  # the two cannot be matched layer by layer, and the message says where
-        _name_mistake(mine, mistakes, shape, label, hint)
         fail(f"{label}{error}", hint)
     if not result.equal:
-        _name_mistake(mine, mistakes, shape, label, hint)
         explain_join(seen, _joined_by(reference, shape), label)
         fail(f"{label}{result.first_difference}", hint)
     for note in result.notes:
@@ -91,17 +82,6 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     if macs:
         refuse_other_macs(mine, reference, shape, label, hint)
     _compare_in_training(ours, theirs, shape, label, result.notes)
-
-
-def _name_mistake(mine: nn.Module, mistakes: Mapping[str, Callable[[], nn.Module]] | None, shape: Sequence[int],
-                  label: str, hint: str) -> None:
-    for reason, build in (mistakes or {}).items():
-        with suppress(ValueError):  # this mistake cannot be built here, or not be matched
-            mistaken = build().eval()
-            if _parameters(mistaken) != _parameters(mine):
-                continue
-            if compare_copies(mine, mistaken, torch.randn(shape))[0].equal:
-                fail(f"{label}{reason}", hint)
 
 
 def watched_output(module: nn.Module, x: Tensor) -> tuple[Any, Watched]:
