@@ -8,7 +8,7 @@ from lwcourse.references import REFERENCES, Reference
 from lwcourse.weights.torchvision import answers
 from lwcourse.weights.trained import TrainedWeights, imagenet_classes
 
-HALVES, CLASSES = (0.5, 0.5, 0.5), 1000
+CLASSES = 1000
 PATIENCE = 3.0  # seconds for a server's answer
 
 
@@ -46,11 +46,10 @@ def describe(network: str, reference: Reference, tag: str) -> TrainedWeights:
         from torchvision.models import get_model_weights
         weights = get_model_weights(peer)[tag]
         prepare, meta = weights.transforms(), weights.meta
-        mean, std = (HALVES, HALVES) if peer == "inception_v3" else (tuple(prepare.mean), tuple(prepare.std))
         return TrainedWeights(
             source=weights.url, licence="BSD-3-Clause", top1=meta["_metrics"].get("ImageNet-1K", {}).get("acc@1"),
             size=prepare.crop_size[0], resize=prepare.resize_size[0], interpolation=prepare.interpolation.value,
-            mean=mean, std=std, classes=tuple(meta["categories"]), **common)
+            mean=tuple(prepare.mean), std=tuple(prepare.std), classes=tuple(meta["categories"]), **common)
     from timm.models import get_pretrained_cfg
     config = get_pretrained_cfg(f"{peer}.{tag}")
     size = (config.test_input_size or config.input_size)[-1]

@@ -137,14 +137,6 @@ def test_preparation_of_images_is_torchvisions():
     torch.testing.assert_close(ours(picture), theirs(picture), rtol=0, atol=0.02)
 
 
-def test_inception_gets_the_numbers_that_torchvision_makes_inside():
-    weights = next(one for one in lw.list_weights("inception_v3") if one.name.startswith("torchvision"))
-    theirs = torchvision.models.inception_v3(weights=None, transform_input=True, init_weights=False)
-    picture = torch.randint(0, 256, (3, 400, 380), dtype=torch.uint8)
-    given = torchvision.models.Inception_V3_Weights[weights.name.partition(":")[2]].transforms()(picture)
-    torch.testing.assert_close(weights.transform()(picture), theirs._transform_input(given[None])[0], rtol=0, atol=0.05)
-
-
 def test_options_that_the_weights_need_are_said(capsys, lite0):
     lw.create_model("efficientnet_lite0", weights="imagenet", padding="tensorflow")
     assert capsys.readouterr().out == ""
