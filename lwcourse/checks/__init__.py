@@ -138,7 +138,7 @@ def check(exercise_id: str, answer: Any) -> None:
     """Print that the answer to an exercise is right, or raise CheckFailed with the reason and a hint.
 
     torch's random state and the learner's models are left as they were, and nothing is written to stderr. What the
-    answer builds is built on the CPU, and runs on one thread.
+    answer builds is built on the CPU in float32, and runs on one thread.
     Raises ValueError for an unknown id.
     """
     judge(exercise_id, answer)
@@ -146,12 +146,14 @@ def check(exercise_id: str, answer: Any) -> None:
 
 def judge(exercise_id: str, answer: Any) -> float:
     """`check`, and the share of the points that a right answer has earned: 1, or less where a score has bands."""
+    from lwcourse.compare.trace import default_dtype  # here, since it loads all of lwcourse.compare
+
     asked = find(exercise_id)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         with (torch.random.fork_rng(devices=range(torch.cuda.device_count())), stderr_to_stdout(), torch.device("cpu"),
-              torch.inference_mode(False), torch.enable_grad()):
+              torch.inference_mode(False), torch.enable_grad(), default_dtype(torch.float32)):
             torch.manual_seed(0)
             verdict = _run(asked, answer)
     except CheckFailed as refused:

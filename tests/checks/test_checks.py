@@ -44,6 +44,19 @@ def register(monkeypatch):
 
 # The verdict
 
+def test_what_the_notebook_set_for_torch_neither_matters_nor_is_lost(register):
+    found = []
+    register(lambda answer: found.append((torch.ones(1).dtype, torch.get_num_threads(), torch.is_grad_enabled())))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            lw.check("00.9", 1)
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == [(torch.float32, 1, True)]
+
+
 def test_right_answer_prints_a_verdict_and_returns_none(capsys):
     assert lw.check("00.1", right_macs) is None
     assert capsys.readouterr().out.startswith("00.1 correct: MACs of a convolution.")

@@ -479,12 +479,21 @@ class Faint(nn.Module):
         return 1 + 1e-3 * x
 
 
+class NotANumber(nn.Sequential):
+    def __init__(self):
+        super().__init__(*small())
+
+    def forward(self, x):
+        return super().forward(x).abs().neg().sqrt()
+
+
 @pytest.mark.parametrize("build, words", [
     (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "`1.weight` belongs to a lazy layer"),
     (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
     (MinusTheMean, "depends on the other images: something mixes the images of the batch"),
     (trained, "was trained already: its BatchNorm has seen 23 batches"),
     (lambda: NETWORK, "the same network"), (lambda: nn.Sequential(NETWORK[0], *small()[1:]), "or the same weights"),
+    (lambda: torch.jit.script(small()), "returns a scripted network"), (NotANumber, "gives NaN or infinity"),
     (lambda: None, "is the return missing"), (lambda: nn.Sequential(*small(), nn.Softmax(1)), "ends in a softmax"),
     (lambda: small().half(), "`0.conv.weight` is float16, but images are float32"),
     (lambda: small()[:-1], r"must give logits of shape \(2, 10\), got shape \(2, 4\)"),

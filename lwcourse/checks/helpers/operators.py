@@ -86,6 +86,9 @@ def first_output(network: nn.Module, x: Tensor) -> Any:
         fail(f"a tensor of shape {foreign[0]} is used that is no part of your network: neither one of its parameters "
              "or buffers nor made in forward. The check draws all weights anew, so numbers from outside gain nothing",
              "self.register_buffer makes a fixed tensor a part of the network")
+    if isinstance(y, Tensor) and not torch.isfinite(y).all():
+        fail("for random numbers your network gives NaN or infinity: is there a division by zero, or a root or a "
+             "logarithm of a negative number?")
     return y
 
 

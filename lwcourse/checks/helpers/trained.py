@@ -34,6 +34,8 @@ def build_network(answer: Callable[[], nn.Module], what: str = "network") -> nn.
     if not isinstance(network, nn.Module):
         fail(f"your function returns {shown(network)}, not a {what}"
              + ("; is the return missing?" if network is None else ""))
+    if isinstance(network, torch.jit.ScriptModule):
+        fail(f"your function returns a scripted {what}, whose layers cannot be looked at; return the module itself")
     refuse_hidden_layers(network)
     refuse_other_dtype(network)
     refuse_shared(network, other, what)
