@@ -15,7 +15,7 @@ def naming_mistakes(mine: Callable[..., nn.Module], mistakes: Mapping[str, Calla
     """Where the comparison inside refuses the class `mine`, name its mistake, if it is one of `mistakes`.
 
     `mistakes` maps the reason to a class that makes the mistake; the first that computes what `mine` does, from the
-    same weights in eval mode, in every case, is named; cases where it cannot be built, as it tells by a ValueError,
+    same weights in eval mode, in every case, is named; cases where it raises ValueError, as there is no such mistake,
     are left out. Cases as in `compare_blocks`.
     """
     try:
@@ -34,11 +34,15 @@ def naming_mistakes(mine: Callable[..., nn.Module], mistakes: Mapping[str, Calla
 
 def _same(mine: Callable[..., nn.Module], mistaken: Callable[..., nn.Module], arguments: tuple,
           shape: tuple[int, ...]) -> bool | None:
-    """None where the mistaken block cannot be built."""
+    """None where the mistaken block says by a ValueError that it makes no sense."""
     try:
-        theirs = mistaken(*arguments)
+        theirs = mistaken(*arguments).eval()
+        with torch.no_grad():
+            theirs(torch.randn(shape))
     except ValueError:
         return None
+    except RuntimeError:  # it breaks here, and so `mine`, which runs, does something else
+        return False
     try:
         ours = mine(*arguments)
         counts = [sum(parameter.numel() for parameter in module.parameters()) for module in (ours, theirs)]
