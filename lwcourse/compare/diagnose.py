@@ -247,7 +247,7 @@ def out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding |
 
 
 def _out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding | None:
-    anchors, names = _anchors(walk), tuple(map(_names, walk.models))
+    anchors, names = _made_again(_anchors(walk), walk.runs), tuple(map(_names, walk.models))
     after = [a for a in anchors if a.name.is_output or not a.name.layer]
     into = [a for a in anchors if not a.name.is_output]
     for row in walk.rows:
@@ -275,7 +275,6 @@ def _out_of_sight(walk: Walk, outputs: list[tuple[str, Step, Step]]) -> Finding 
 
 def _hidden(steps: tuple[Step, Step], anchors: list[Anchor], tolerance: float,
             names: tuple[dict[int, str], dict[int, str]]) -> str | None:
-    anchors = anchors + _made_again(steps, anchors)
     known = [{a.mine for a in anchors}, {a.reference for a in anchors}]
     if same_operators(*(needed([step], side) for step, side in zip(steps, known, strict=True))):
         return None
@@ -294,16 +293,16 @@ def _hidden(steps: tuple[Step, Step], anchors: list[Anchor], tolerance: float,
     return f"{said} (for this x both are equal, for other numbers they are not)" if said else None
 
 
-def _made_again(steps: tuple[Step, Step], anchors: list[Anchor]) -> list[Anchor]:
-    """Anchors for what a network computes once more, as with a branch that runs for each sum that it is part of: it
-    gets the numbers of the first time."""
+def _made_again(anchors: list[Anchor], runs: tuple[Run, Run]) -> list[Anchor]:
+    """With anchors for what a network computes once more, as with a branch that runs for each sum that it is part of:
+    it gets the numbers of the first time."""
     again = []
-    for side, step in zip(("mine", "reference"), steps, strict=True):
-        same = repeated([step])
+    for side, seen in zip(("mine", "reference"), runs, strict=True):
+        same = repeated(seen.leaving.values())
         first = {same.get(getattr(a, side), getattr(a, side)): a for a in anchors}
         there = {getattr(a, side) for a in anchors}
         again += [replace(first[w], **{side: v}) for v, w in same.items() if w in first and v not in there]
-    return again
+    return anchors + again
 
 
 def _is_inside(previous: Row | None, parting: Parting) -> bool:

@@ -247,7 +247,7 @@ def repeated(targets: Iterable[Value]) -> dict[Value, Value]:
     same: dict[Value, Value] = {}
 
     def plain(item):
-        return ("value", id(same.get(item, item))) if isinstance(item, Value) else repr(item)
+        return id(same.get(item, item)) if isinstance(item, Value | Tensor) else repr(item)
 
     for node in needed(targets):
         if not node.operands or torch.Tag.nondeterministic_seeded in getattr(node.function, "tags", ()):
