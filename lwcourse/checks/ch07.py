@@ -26,6 +26,7 @@ from lwcourse.checks.helpers import (
     refuse_other_order,
     refuse_over_budget,
     refuse_probabilities,
+    refuse_squashed,
 )
 from lwcourse.data import load_data
 from lwcourse.models.segmentation.espnet_v1 import DILATIONS, ESP
@@ -322,4 +323,5 @@ def _refuse_other_maps(network: nn.Module) -> None:
         fail(f"two images of 3 x 48 x 96 must give logits of shape {expected}, got {got}"
              + (": enlarge them to the size of the image" if small else ""))
     refuse_probabilities(logits)
+    refuse_squashed(network, images)
     refuse_mixed_batch(network, images)
