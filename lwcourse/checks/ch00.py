@@ -41,23 +41,30 @@ MISTAKES = {
         lambda c, d, k, h, w, g: d * k * k * h * w,
     "you count the additions of a bias as MACs; by the course's convention they do not count":
         lambda c, d, k, h, w, g: c * d * k * k * h * w // g + d * h * w,
+    "you take kernel - 1 off the sides; the sizes given are those of the output already":
+        lambda c, d, k, h, w, g: c * d * k * k * (h - k + 1) * (w - k + 1) // g,
+    "these are millions of MACs; give the counts themselves": lambda c, d, k, h, w, g: c * d * k * k * h * w / g / 1e6,
+    "these are thousands of MACs; give the counts themselves": lambda c, d, k, h, w, g: c * d * k * k * h * w / g / 1e3,
 }
+DEFAULT = "called without `groups`, your function does not take 1 for it: without groups the default must be 1"
 
 
 @exercise("00.1", title="MACs of a convolution", minutes=5, difficulty="easy", expects=a_function)
 def conv_macs(answer: Callable[..., int]) -> str:
     """`answer(in_channels, out_channels, kernel, height, width, groups=1)`, with the size of the output map."""
-    mine, right = {}, {}
+    mine, right, default = {}, {}, {}
     wrong = {reason: {} for reason in MISTAKES}
     for in_channels, out_channels, kernel, height, width, groups in _configurations():
-        label = f"conv_macs({in_channels}, {out_channels}, {kernel}, {height}, {width}, groups={groups})"
-        if groups == 1:
-            mine[label] = answer(in_channels, out_channels, kernel, height, width)
-        else:
-            mine[label] = answer(in_channels, out_channels, kernel, height, width, groups=groups)
+        sizes, named = (in_channels, out_channels, kernel, height, width), {} if groups == 1 else {"groups": groups}
+        label = f"conv_macs({', '.join(map(str, sizes))}{''.join(f', groups={n}' for n in named.values())})"
+        mine[label] = answer(*sizes, **named)
         right[label] = _counted_by_torch(in_channels, out_channels, kernel, height, width, groups)
         for reason, formula in MISTAKES.items():
             wrong[reason][label] = formula(in_channels, out_channels, kernel, height, width, groups)
+        if groups == 1 and read_number(mine[label], label) != right[label] == answer(*sizes, groups=1):
+            default = {label: mine[label]}
+    if default:
+        wrong[DEFAULT] = right | default
     compare_numbers(mine, right, wrong, hint="work out one output value first, then count the output values")
     return f"Equal to torch's own counter on {len(right)} convolutions."
 

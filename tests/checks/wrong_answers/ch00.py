@@ -13,6 +13,11 @@ def counted(expression):
     return lambda: conv_macs
 
 
+def depthwise_by_default():
+    return lambda in_channels, out_channels, kernel, height, width, groups=None: (
+        in_channels // (groups or in_channels) * out_channels * kernel**2 * height * width)
+
+
 def share(weight, chosen, base=lambda module: True):
     """A function that divides the `weight` of the `chosen` layers by that of the `base` layers."""
     def build():
@@ -157,7 +162,11 @@ WRONG = {
         "one filter": (counted("c * k**2 * h * w // g"), "you count one filter"),
         "one channel": (counted("d * k**2 * h * w"), "`in_channels` is missing"),
         "bias": (counted("(c * k**2 // g + 1) * d * h * w"), "additions of a bias"),
-        "channels added": (counted("(c + d) * k**2 * h * w // g"), "groups=1): 19,600 is too small, about 3 times"),
+        "channels added": (counted("(c + d) * k**2 * h * w // g"), "conv_macs(5, 9, 5, 7, 8): 19,600 is too small"),
+        "depthwise by default": (depthwise_by_default, "without groups the default must be 1"),
+        "millions": (counted("c * d * k**2 * h * w / g / 1e6"), "millions of MACs"),
+        "thousands": (counted("c * d * k**2 * h * w // g // 1000"), "thousands of MACs"),
+        "output taken for input": (counted("c * d * k**2 * (h - k + 1) * (w - k + 1) // g"), "you take kernel - 1 off"),
         "text": (counted("str(c * d * k**2 * h * w // g)"), "not a number"),
         "nothing": (counted("None"), "is the return missing?"),
     },
