@@ -35,6 +35,10 @@ def macs(layer):
     return layer.macs
 
 
+def traffic(layer):
+    return layer.traffic_bytes
+
+
 def params(layer):
     return layer.params
 
@@ -67,6 +71,17 @@ def of_layers(chosen, whole=lambda cost: cost.macs):
         modules, cost = dict(network.named_modules()), lw.profile(network, input_size)
         return sum(layer.macs for layer in cost.layers if chosen(layer.name, modules[layer.name])) / whole(cost)
     return lambda: depthwise_share
+
+
+def one_layer(place):
+    def depthwise_share(network, input_size):
+        modules, cost = dict(network.named_modules()), lw.profile(network, input_size)
+        return [layer.macs for layer in cost.layers if is_depthwise(modules[layer.name])][place] / cost.macs
+    return lambda: depthwise_share
+
+
+def rounded(decimals):
+    return lambda: lambda network, input_size: round(share(macs, is_depthwise)()(network, input_size), decimals)
 
 
 def fixed_size(side):
@@ -118,6 +133,14 @@ def shortcut_elsewhere(network):
 
 def stride_elsewhere(network):
     network.blocks[2].depthwise.conv.stride = (2, 2)
+
+
+def stride_in_the_projection(network):
+    network.blocks[3].project.conv.stride = (2, 2)
+
+
+def stride_by_pooling(network):
+    network.blocks[3].project = nn.Sequential(nn.MaxPool2d(1, 2), *network.blocks[3].project)
 
 
 def all_projections(network):
@@ -189,6 +212,11 @@ WRONG = {
         "the others": (share(macs, lambda module: not is_depthwise(module)), "all other layers"),
         "as many channels out": (of_layers(lambda name, module: is_depthwise(module)
                                            and module.in_channels == module.out_channels), "more channels out than in"),
+        "bytes": (share(traffic, is_depthwise), "by the bytes that they move"),
+        "= for +=": (one_layer(-1), "the last of the depthwise convolutions"),
+        "return in the loop": (one_layer(0), "the first of the depthwise convolutions"),
+        **{f"{decimals} decimals": (rounded(decimals), f"you round, as to {decimals} decimals")
+           for decimals in range(1, 6)},
         "always 224 pixels": (fixed_size(224), "`input_size` makes no difference"),
         "always 100 pixels": (fixed_size(100), "`input_size` makes no difference"),
         "the profile": (lambda: lambda network, input_size: lw.profile(network, input_size), "this is a whole profile"),
@@ -206,6 +234,8 @@ WRONG = {
         "all activations gone": (mend(stride, shortcut, all_projections), ("blocks.0", "activation is missing")),
         "all blocks new": (mend(all_blocks), ("layers without an error are new", "blocks.0.")),
         "a new stem": (mend(stride, linear, shortcut, new_stem), ("layers without an error are new", "stem.conv")),
+        "the stride in the projection": (mend(stride_in_the_projection, linear, shortcut), ("more work", "MACs")),
+        "the stride by pooling": (mend(stride_by_pooling, linear, shortcut), ("more work", "MACs")),
         "a new network": (new_network, "the network that it is given"),
         "nothing returned": (nothing_returned, "return network"),
     },
