@@ -115,6 +115,16 @@ def to_other_side(x, groups):
     return x.roll(1, dims=1)
 
 
+def rows_and_columns(x, groups):
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, w, h).transpose(1, 2).reshape(n, c, w, h).transpose(2, 3)
+
+
+def images_mixed(x, groups):
+    n, c, h, w = x.shape
+    return x.reshape(groups, n * c // groups, h, w).transpose(0, 1).reshape(n, c, h, w)
+
+
 def pixels_turned(x, groups):
     y = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
     return y.flip(3)
@@ -331,6 +341,8 @@ WRONG = {
         "kernel once": (changed(weights="k * i * o // g"), "you use the kernel's side once"),
         "no kernel": (changed(weights="i * o // g"), "you leave the kernel out"),
         "bias has no parameters": (changed(params="w"), "bias is missing"),
+        "bias is a single number": (changed(params="w + b"), "bias as a single number"),
+        "dilated weights": (changed(weights="(d * (k - 1) + 1)**2 * i * o // g"), "adds no weights"),
         "always a bias": (changed(params="w + o"), "you count a bias where there is none"),
         "bias counted as MACs": (changed(macs="(w + b * o) * y * x"), "additions of the bias"),
         "two a MAC": (changed(macs="2 * w * y * x"), "a multiply and an add as two"),
@@ -349,7 +361,10 @@ WRONG = {
         "groups exchanged whole": (whole_groups, "whole groups"),
         "maps torn apart": (torn_maps, "tears the maps apart"),
         "another order": (shuffle(to_other_side), "channels 0 1 2 3 4 5 become 5 0 1 2 3 4"),
-        "pixels turned": (shuffle(pixels_turned), "values are wrong"),
+        "pixels turned": (shuffle(pixels_turned), "pixels change their places"),
+        "rows and columns": (shuffle(rows_and_columns), "rows and columns"),
+        "images mixed": (shuffle(images_mixed), "the images of the batch are mixed"),
+        "doubled": (shuffle(lambda x, groups: 2 * ChannelShuffle(groups)(x)), "become 0 6 2 8 4 10"),
         "in place": (in_place, "overwrites its input"),
         "the course's": (shuffle(lambda x, groups: ChannelShuffle(groups)(x)), "the course's `ChannelShuffle`"),
         "PyTorch's": (shuffle(torch.channel_shuffle), "PyTorch's own channel shuffle"),
@@ -368,6 +383,9 @@ WRONG = {
         "pointwise weight forgotten": (filters_only, "1x1 weights are missing"),
         "channels exchanged": (transposed, "output and input channels are exchanged"),
         "mirrored": (mirrored, "mirrored"),
+        "upside down": (twin(lambda depthwise, pointwise: pointwise * depthwise.transpose(0, 1).flip(2)),
+                        "your kernels are upside down"),
+        "sideways": (twin(lambda depthwise, pointwise: pointwise * depthwise.transpose(0, 1).flip(3)), "sideways"),
         "a depthwise weight": (still_depthwise, "as of a depthwise"),
         "turned": (twin(lambda depthwise, pointwise: pointwise * depthwise.permute(1, 0, 3, 2)),
                    "rows and columns of your kernels"),
