@@ -189,6 +189,15 @@ def of_all_layers(batch):
                for one in COST.layers)
 
 
+def counts_of(chosen, macs=1, weights=1):
+    """Counts of the layers that a function chooses; `macs` and `weights` say how often each of them counts."""
+    def below(batch):
+        return sum(macs * batch * one.macs < 6 * (batch * (one.input_bytes + one.output_bytes)
+                                                  + weights * one.parameter_bytes)
+                   for one in COST.layers if chosen(one))
+    return lambda: report(**{"below the ridge, batch 1": below(1), "below the ridge, batch 16": below(16)})
+
+
 def shares(numerator, denominator):
     """Shares of the layers that the two functions choose."""
     def of(cost):
@@ -424,6 +433,11 @@ WRONG = {
             16 * one.macs < 6 * one.traffic_bytes for one in COST.layers if is_conv(one))}), "inputs and outputs grow"),
         "all layers": (reported(**{"below the ridge, batch 1": of_all_layers(1),
                                    "below the ridge, batch 16": of_all_layers(16)}), "you count all layers"),
+        "all layers that move bytes": (counts_of(lambda one: one.traffic_bytes), "layers of all kinds below the ridge"),
+        "all layers with parameters": (counts_of(lambda one: one.params), "you count all layers with parameters"),
+        "the classifier too": (counts_of(lambda one: one.macs), "you count the classifier too"),
+        "FLOPs": (counts_of(is_conv, macs=2), "you compare FLOPs"),
+        "counts without weights": (counts_of(is_conv, weights=0), "bytes of the parameters are missing"),
         "shares for counts": (reported(**{"below the ridge, batch 1": 46 / 52, "below the ridge, batch 16": 31 / 52}),
                               "asked is how many there are"),
         "MACs and bytes": (lambda: report(**{key: sum(getattr(one, cost) for one in COST.layers if is_filter(one))
