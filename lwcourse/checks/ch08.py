@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.checks import Score, exercise, fail
+from lwcourse.checks import CheckFailed, Score, exercise, fail
 from lwcourse.checks.helpers import (
     a_builder,
     a_function,
@@ -131,7 +131,13 @@ def _deal(*, columns_first=False, patch_is_sequence=False, batch_mixed=False, pa
     return deal
 
 
+ADDED = ("the input, or your sequences as they were, is added to what `transform` gives; the result is made from that "
+         "alone")
 DEAL_MISTAKES = {
+    ADDED: lambda x, transform: x + reference_deal(x, transform),
+    "this is the mean of the input and of what `transform` gives; the result is made from the latter alone":
+        lambda x, transform: (x + reference_deal(x, transform)) / 2,
+    "what `transform` gives is not used: the map comes back as it was": lambda x, transform: x.clone(),
     "the patches of a sequence are in the wrong order: go through them row by row, left to right":
         _deal(columns_first=True),
     "your sequences hold the four quarters of the map; pixel k of every 2 x 2 patch belongs to sequence k":
@@ -196,6 +202,8 @@ def _refuse_other_sequences(answer: Callable[..., Tensor], x: Tensor) -> Tensor:
     if got == wanted:
         same = isinstance(y, Tensor) and y.shape == x.shape and height % 2 == width % 2 == 0
         if same and not torch.equal(y, x):
+            if _computes(answer, DEAL_MISTAKES[ADDED], [(x, Transform(one)) for one in TRANSFORMS]):
+                fail(ADDED)
             fail("without a change in between, folding does not give the map back: it must undo each step of the "
                  "unfolding, last step first")
         return y
@@ -214,6 +222,14 @@ def _refuse_other_sequences(answer: Callable[..., Tensor], x: Tensor) -> Tensor:
     }
     why = f": {usual[got]}" if got in usual else ""
     fail(f"{label}`transform` gets the shape {got}, not (4 N, H/2 * W/2, C) = {wanted}{why}")
+
+
+def _computes(answer: Callable[..., Tensor], other: Callable[..., Tensor], cases: Sequence[tuple]) -> bool:
+    try:
+        compare_functions(answer, other, cases)
+    except CheckFailed:
+        return False
+    return True
 
 
 def reference_attention(queries: Tensor, keys: Tensor, values: Tensor, biases: Tensor, height: int,

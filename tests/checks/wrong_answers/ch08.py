@@ -138,6 +138,21 @@ def windows():
     return deal
 
 
+def joined(join):
+    """`join` of the input and the right result."""
+    return lambda: lambda x, transform: join(x, stretched(core)()(x, transform))
+
+
+def tokens_added():
+    return stretched(lambda x, transform: core(x, lambda tokens: tokens + transform(tokens)))()
+
+
+def result_thrown_away():
+    def inner(x, transform):
+        return core(x, lambda tokens: (transform(tokens), tokens)[1])
+    return stretched(inner)()
+
+
 def attend(**mistake):
     return lambda: lambda *arguments: _attend(**mistake)(*arguments)
 
@@ -257,6 +272,10 @@ WRONG = {
         "area": (stretched(core, "area", "area"), ["values are wrong", "how the map is resized"]),
         "not folded": (not_folded, "the output has shape"),
         "folded by reshape": (wrong_way_back, "folding does not give the map back"),
+        "input added": (joined(lambda x, y: x + y), "the input, or your sequences as they were, is added"),
+        "sequences added": (tokens_added, "the input, or your sequences as they were, is added"),
+        "mean with the input": (joined(lambda x, y: (x + y) / 2), "the mean of the input and"),
+        "result of transform thrown away": (result_thrown_away, "what `transform` gives is not used"),
         "transform never called": (never_called, "never called"),
         "detached": (detached, "no gradient"),
         "in place": (in_place, "overwrites its input"),
