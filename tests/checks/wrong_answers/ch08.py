@@ -177,6 +177,29 @@ def softmax_detached(queries, keys, values, biases, height, width):
     return _attend()(queries.detach(), keys, values, biases, height, width)
 
 
+def by_own_place(of_queries):
+    """Biases of a query's, or of a key's own place."""
+    def answer(queries, keys, values, biases, height, width):
+        t = torch.arange(height * width)
+        added = biases[:, t // width, t % width]
+        added = added[:, :, None] if of_queries else added[:, None]
+        return ((queries @ keys.mT) / queries.shape[-1] ** 0.5 + added).softmax(-1) @ values
+    return lambda: answer
+
+
+def cut_sum(queries, keys, values, biases, height, width):
+    t = torch.arange(height * width)
+    far = (t[:, None] // width - t // width).abs() + (t[:, None] % width - t % width).abs()
+    added = biases[:, 0, far.clamp(max=biases.shape[-1] - 1)]
+    return F.scaled_dot_product_attention(queries, keys, values, added)
+
+
+def scaled_twice(queries, keys, values, biases, height, width):
+    t = torch.arange(height * width)
+    dy, dx = (t[:, None] // width - t // width).abs(), (t[:, None] % width - t % width).abs()
+    return F.scaled_dot_product_attention(queries / queries.shape[-1] ** 0.5, keys, values, biases[:, dy, dx])
+
+
 def overwrites(queries, keys, values, biases, height, width):
     y = _attend()(queries, keys, values, biases, height, width)
     values.zero_()
@@ -285,11 +308,24 @@ WRONG = {
     "08.2": {
         "no scale": (attend(scale="none"), "not divided by the root"),
         "divided by d": (attend(scale="channels"), "not by their root"),
+        "divided by d, with PyTorch's function": (own(scaled_twice), "divides by the root itself"),
         "times the root": (attend(scale="times"), "are multiplied by the root"),
         "root of the positions": (attend(scale="tokens"), "root of the number of positions"),
         "bias after softmax": (attend(where="after softmax"), "added after the softmax"),
         "bias scaled too": (attend(where="before scale"), "scaled with the scores"),
         "no bias": (attend(bias="none"), "the biases are missing"),
+        "bias of the query's place": (by_own_place(True), ["all keys of a query get the same", "by a distance"]),
+        "bias of the key's place": (by_own_place(False), "by the key's own row and column"),
+        "scores times biases": (attend(where="times scores"), "the biases are multiplied with the scores"),
+        "weights times biases": (attend(where="times weights"), "the weights behind the softmax are multiplied"),
+        "one head's biases": (attend(one_head=True), "all heads get the biases of the first"),
+        "sum of distances": (attend(bias="sum"), "the sum is looked up along the columns"),
+        "sum of distances, cut": (own(cut_sum), "the sum is looked up along the columns"),
+        "sum of distances, down": (attend(bias="sum down"), "the sum is looked up along the rows"),
+        "rows only": (attend(bias="rows only"), "only the distance of rows"),
+        "columns only": (attend(bias="columns only"), "only the distance of columns"),
+        "rows in both axes": (attend(bias="rows twice"), "in both axes of the table"),
+        "biases twice": (attend(sign=2), "added twice"),
         "rows and columns swapped": (attend(bias="swapped"), "rows and columns are swapped"),
         "signed offsets": (attend(bias="signed"), "keeps its sign"),
         "column by column": (attend(bias="column by column"), "counted column by column"),
