@@ -386,13 +386,15 @@ WRONG = {
         "attention in eval mode only": (mixed(lambda m, t: t if m.training else t + m.weights(t) @ m.v(t)),
                                         "there is no attention in it in training mode"),
         "attention in training only": (mixed(lambda m, t: t + m.weights(t) @ m.v(t) if m.training else t),
-                                       "there is no attention in it:"),
+                                       "there is no attention in it in eval mode:"),
         "attention to a memory": (mixed(lambda m, t: t + F.scaled_dot_product_attention(
             m.memory, m.memory, m.memory).mean(0)), "does not depend on the image"),
         "one token": (design(lambda: net(nn.AdaptiveAvgPool2d(2), MobileViTBlock(16, 32, 1))), "sees 1 token,"),
         "three tokens": (mixed(lambda m, t: t + m.attention(t, t[:, :3], t[:, :3])[0]), "sees 3 tokens,"),
         "one token, copied": (mixed(lambda m, t: t + m.attention(t, *[t.mean(1, keepdim=True).expand_as(t)] * 2)[0]),
-                              "sees 1 token,"),
+                              "sees 1 different key,"),
+        "one token, copied, for PyTorch's function": (mixed(lambda m, t: t + F.scaled_dot_product_attention(
+            m.q(t), *[t.mean(1, keepdim=True).expand_as(t)] * 2)), "sees 1 different key,"),
         "batch_first forgotten": (mixed(lambda m, t: t + m.attention(t, t, t)[0], batch_first=False), "batch_first"),
         "softmax at the end": (design(lambda: nn.Sequential(net(MobileViTBlock(16, 32, 1)), nn.Softmax(1))),
                                "ends in a softmax"),
