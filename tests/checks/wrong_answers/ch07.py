@@ -55,6 +55,8 @@ def esp(*, fuse="right", shortcut="right", rates=RATES, padding=None, order="sum
                     for i in (3, 2, 1):
                         maps[i] = maps[i] + maps[i + 1]
                 y = torch.cat(maps, dim=axis)
+                if order == "between":
+                    return self.norm.act(self.norm.bn(y) + x if self.adds else self.norm.bn(y))
                 if order == "norm first":
                     return self.norm(y) + x if self.adds else self.norm(y)
                 return self.norm(y + x if self.adds else y)
@@ -213,6 +215,9 @@ WRONG = {
         "shortcut though channels differ": (esp(shortcut="channels ignored"),
                                             ["taken where it cannot be", "12 channels come in and 30 go out"]),
         "BatchNorm before the sum": (esp(order="norm first"), "added after BatchNorm and PReLU"),
+        "input between BatchNorm and PReLU": (esp(order="between"), "added between BatchNorm and PReLU"),
+        "the rest to rate 16, which is not fused": (esp(fuse="not the last", rest=4), [
+            "takes no part in the fusion, and it has", "branch of rate 1"]),
         "BatchNorm missing": (esp(norm=False), "BatchNorm2d"),
         "bias before BatchNorm": (esp(bias=True), "bias"),
         "one slope": (esp(slopes=1), "one slope for all channels"),
