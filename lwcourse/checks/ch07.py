@@ -181,6 +181,8 @@ def mean_iou(answer: Callable[[Tensor], Tensor]) -> None:
 
     def in_float(confusion: Tensor) -> Tensor:
         y = answer(confusion)
+        if isinstance(y, Tensor) and y.ndim:
+            fail(f"the output has shape {tuple(y.shape)}, not (): one number is asked for, the mean over the classes")
         if isinstance(y, Tensor) and y.isnan().any():
             fail("the result is nan: a class that neither occurs nor is predicted gives 0 / 0, and must not count")
         return y.float() if isinstance(y, Tensor) else y
@@ -228,6 +230,18 @@ IOU_MISTAKES = {words: _averaged(ratio) for words, ratio in {
         lambda both, true, predicted: (_iou(both, true, predicted).nan_to_num() * true / true.sum()).sum(),
     "the sum over the classes is not divided by their number": lambda both, true, predicted:
         _iou(both, true, predicted).nansum(),
+    "class 0 is left out; every class that occurs, or is predicted, counts": lambda both, true, predicted:
+        _iou(both, true, predicted)[1:],
+    "the last class is left out; every class that occurs, or is predicted, counts": lambda both, true, predicted:
+        _iou(both, true, predicted)[:-1],
+    "the union is made from sums over the predicted classes alone, taken twice; pixels that were wrongly given to a "
+    "class belong to it too": lambda both, true, predicted: _iou(both, true, true),
+    "the union is made from sums over the true classes alone, taken twice; pixels of a class that were missed belong "
+    "to it too": lambda both, true, predicted: _iou(both, predicted, predicted),
+    "this is the median over the classes, not their mean": lambda both, true, predicted:
+        _iou(both, true, predicted).nanmedian(),
+    "this is the median over the classes, between the middle two where their number is even; it is no mean":
+        lambda both, true, predicted: _iou(both, true, predicted).nanquantile(0.5),
     "this is the error, 1 minus the mean IoU": lambda both, true, predicted: 1 - _iou(both, true, predicted),
     "these are per cent; give the mean IoU between 0 and 1": lambda both, true, predicted:
         100 * _iou(both, true, predicted),
