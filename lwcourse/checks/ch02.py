@@ -1,6 +1,6 @@
 """Checks of chapter 02: MobileNets."""
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -164,7 +164,7 @@ class Ablated(InvertedResidual):
 
 
 PUBLISHED, DENSE, NARROW = "as published", "dense 3x3", "no expansion"
-ABLATIONS = {PUBLISHED: InvertedResidual, DENSE: partial(Ablated, dense=True), NARROW: partial(Ablated, narrow=True)}
+ABLATIONS: dict[str, dict[str, bool]] = {PUBLISHED: {}, DENSE: {"dense": True}, NARROW: {"narrow": True}}
 TEN_CLASSES = 990 * 1280  # MACs that a classifier of ten classes saves
 CLASSIFIER = 1000 * 1280  # MACs that do not grow with the image
 SIDE = 224
@@ -175,7 +175,7 @@ OTHER_SIDES = (32, 64, 96, 128, 160, 192, 256)  # multiples of 32: every map gro
 def ablation(answer: Mapping[str, int]) -> str:
     """`answer` maps the names in ABLATIONS to the MACs of MobileNetV2 with that block, at 224 x 224."""
     refuse_missing_keys(answer, ABLATIONS)
-    costs = {name: _cost_on_paper(block) for name, block in ABLATIONS.items()}
+    costs = {name: _cost_on_paper(**ideas) for name, ideas in ABLATIONS.items()}
     macs = {name: cost.macs for name, cost in costs.items()}
     compare_parts(answer, macs, _ablation_mistakes(costs, macs), tolerance=1e-6,
                   hint="one network for each name, and nothing else changed")
@@ -184,7 +184,7 @@ def ablation(answer: Mapping[str, int]) -> str:
 
 
 def _ablation_mistakes(costs: Mapping[str, Profile], macs: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    both = _cost_on_paper(partial(Ablated, dense=True, narrow=True)).macs
+    both = _cost_on_paper(dense=True, narrow=True).macs
     return {
         "these are parameters; the question is for MACs": {name: cost.params for name, cost in costs.items()},
         **usual_mistakes(macs),
@@ -194,7 +194,7 @@ def _ablation_mistakes(costs: Mapping[str, Profile], macs: Mapping[str, int]) ->
             name: (count - CLASSIFIER) * side**2 // SIDE**2 + CLASSIFIER for name, count in macs.items()}
            for side in OTHER_SIDES},
         "the dense 3x3 is missing its stride, so maps stay large; give it the stride of the depthwise one": {
-            DENSE: _cost_on_paper(partial(Ablated, dense=True, stride_lost=True)).macs},
+            DENSE: _cost_on_paper(dense=True, stride_lost=True).macs},
         "\"no expansion\" is the published network: did the block still get its expansion?": {NARROW: macs[PUBLISHED]},
         "\"dense 3x3\" is the published network: are the groups still there?": {DENSE: macs[PUBLISHED]},
         "\"dense 3x3\" has no expansion either: both ideas are out at once, and only one at a time is to go": {
@@ -202,13 +202,16 @@ def _ablation_mistakes(costs: Mapping[str, Profile], macs: Mapping[str, int]) ->
         "\"no expansion\" has a dense 3x3 as well: both ideas are out at once, and only one at a time is to go": {
             NARROW: both},
         **{f"\"no expansion\" still has its expansion in the blocks of stride {3 - stride}; no block is to have it": {
-            NARROW: _cost_on_paper(partial(Ablated, narrow=True, narrow_at=stride)).macs} for stride in (1, 2)},
+            NARROW: _cost_on_paper(narrow=True, narrow_at=stride).macs} for stride in (1, 2)},
         "\"no expansion\" still begins with a 1x1 convolution, from C to C channels; with expand = 1 it is left out": {
-            NARROW: _cost_on_paper(partial(Ablated, narrow=True, idle=True)).macs},
+            NARROW: _cost_on_paper(narrow=True, idle=True).macs},
     }
 
 
-def _cost_on_paper(block: Callable[..., nn.Module]) -> Profile:
+@cache
+def _cost_on_paper(**ideas: bool | int) -> Profile:
+    """Of MobileNetV2 with `Ablated` blocks, or as published."""
+    block = partial(Ablated, **ideas) if ideas else InvertedResidual
     with torch.device("meta"):  # shapes only: nothing is computed, so that the dense network takes no time
         return profile(MobileNetV2(block=block), (3, SIDE, SIDE))
 
