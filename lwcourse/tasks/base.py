@@ -21,7 +21,7 @@ class Meter(Protocol):
 
 
 class Task(Protocol):
-    """What is learned from a data set, and how well.
+    """What is learned from a data set, and how well: a dataclass, whose fields are its options.
 
     `metric` names the first figure of `meter().result()`, and `higher` tells whether more of it is better.
     """
@@ -53,6 +53,9 @@ class Task(Protocol):
 
     def test_loss(self, output: Any, targets: Any) -> tuple[float, int]:
         """The plain loss of a batch in evaluation mode, summed, and over how many: (sum, count)."""
+
+    def mixing(self, alpha: float) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
+        """Mixup of a batch of images and targets. Raises ValueError where such targets cannot be blended."""
 
     def meter(self) -> Meter:
         """A new one."""

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lwcourse.data import Data
-from lwcourse.tasks import Classification, Segmentation
+from lwcourse.tasks import Classification, Segmentation, Task
 from lwcourse.tasks.classification import Evaluation
 from lwcourse.tasks.labels import count_outputs, labelled_sample
 from lwcourse.train.checkpoint import Checkpoint, load_states
@@ -128,7 +128,7 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         "class_weights": None if weight is None else weight.tolist(), "mixup": mixup, "ema": ema,
         "num_workers": num_workers}
     check_settings(settings)
-    task = replace(data.task, class_weights=weight, label_smoothing=label_smoothing)
+    task = _configured(data.task, class_weights=weight, label_smoothing=label_smoothing or None)
     if mixup:
         task.mixing(mixup)
     device = pick_device(device)
@@ -206,6 +206,15 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         if run is not None and run.average is not None and run.average.n_averaged > 0:
             network.load_state_dict(run.average.module.state_dict())
     return history
+
+
+def _configured(task: Task, **options: Any) -> Task:
+    """The task with those of the options that are not None. Raises ValueError for one that it does not have."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if name not in {field.name for field in fields(task)}:
+            raise ValueError(f"{name}={value!r} is nothing that {type(task).__name__} has")
+    return replace(task, **given) if given else task
 
 
 def fit_seeds(make_model: Callable[[], nn.Module], data: Data, seeds: Sequence[int] = (0, 1, 2),
