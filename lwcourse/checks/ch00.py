@@ -1,7 +1,8 @@
 """Checks for notebooks/00_start_here.ipynb."""
+import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -41,23 +42,30 @@ MISTAKES = {
         lambda c, d, k, h, w, g: d * k * k * h * w,
     "you count the additions of a bias as MACs; by the course's convention they do not count":
         lambda c, d, k, h, w, g: c * d * k * k * h * w // g + d * h * w,
+    "you take kernel - 1 off the sides; the sizes given are those of the output already":
+        lambda c, d, k, h, w, g: c * d * k * k * (h - k + 1) * (w - k + 1) // g,
+    "these are millions of MACs; give the counts themselves": lambda c, d, k, h, w, g: c * d * k * k * h * w / g / 1e6,
+    "these are thousands of MACs; give the counts themselves": lambda c, d, k, h, w, g: c * d * k * k * h * w / g / 1e3,
 }
+DEFAULT = "called without `groups`, your function does not take 1 for it: without groups the default must be 1"
 
 
 @exercise("00.1", title="MACs of a convolution", minutes=5, difficulty="easy", expects=a_function)
 def conv_macs(answer: Callable[..., int]) -> str:
     """`answer(in_channels, out_channels, kernel, height, width, groups=1)`, with the size of the output map."""
-    mine, right = {}, {}
+    mine, right, default = {}, {}, {}
     wrong = {reason: {} for reason in MISTAKES}
     for in_channels, out_channels, kernel, height, width, groups in _configurations():
-        label = f"conv_macs({in_channels}, {out_channels}, {kernel}, {height}, {width}, groups={groups})"
-        if groups == 1:
-            mine[label] = answer(in_channels, out_channels, kernel, height, width)
-        else:
-            mine[label] = answer(in_channels, out_channels, kernel, height, width, groups=groups)
+        sizes, named = (in_channels, out_channels, kernel, height, width), {} if groups == 1 else {"groups": groups}
+        label = f"conv_macs({', '.join(map(str, sizes))}{''.join(f', groups={n}' for n in named.values())})"
+        mine[label] = answer(*sizes, **named)
         right[label] = _counted_by_torch(in_channels, out_channels, kernel, height, width, groups)
         for reason, formula in MISTAKES.items():
             wrong[reason][label] = formula(in_channels, out_channels, kernel, height, width, groups)
+        if groups == 1 and read_number(mine[label], label) != right[label] == answer(*sizes, groups=1):
+            default = {label: mine[label]}
+    if default:
+        wrong[DEFAULT] = right | default
     compare_numbers(mine, right, wrong, hint="work out one output value first, then count the output values")
     return f"Equal to torch's own counter on {len(right)} convolutions."
 
@@ -104,9 +112,17 @@ SHARE_MISTAKES = {
     "your quotient is upside down: you divide the whole by the part": lambda one: one.total / one.depthwise,
     "that is the share of all other layers; the depthwise ones are asked for":
         lambda one: 1 - one.depthwise / one.total,
+    "you weigh the layers by the bytes that they move; weigh them by their MACs": lambda one: one.traffic_share,
+    "only one layer is counted, the last of the depthwise convolutions; add up all of them (is there an = for a +=?)":
+        lambda one: one.each_depthwise[-1] / one.total,
+    "only one layer is counted, the first of the depthwise convolutions; add up all of them (does your loop end "
+    "early?)": lambda one: one.each_depthwise[0] / one.total,
     "you leave out depthwise convolutions with more channels out than in; what counts is that each filter sees one "
     "channel": lambda one: one.as_many_out / one.total,
 }
+
+
+DECIMALS = range(1, 6)  # that a rounded share may have
 
 
 @dataclass
@@ -121,6 +137,8 @@ class _Counts:
     depthwise_layers: int = 0
     as_many_out: int = 0  # MACs of depthwise convolutions with as many channels out as in
     conv_layers: int = 0
+    each_depthwise: list[int] = field(default_factory=list)  # MACs, in the order of the calls
+    traffic_share: float = 0.0  # the depthwise convolutions' part of the bytes
     named_macs: int = 0  # MACs of layers with "depthwise" in their names
     params: int = 0
     layers: int = 0
@@ -153,6 +171,9 @@ def depthwise_share(answer: Callable[[nn.Module, tuple[int, int, int]], float]) 
         for reason, mistaken in SHARE_MISTAKES.items():
             wrong[reason][label] = mistaken(counts)
     numbers = {label: read_number(share, label) for label, share in mine.items()}
+    for decimals in DECIMALS:
+        if all(math.isclose(number, round(right[label], decimals), rel_tol=1e-6) for label, number in numbers.items()):
+            wrong[f"you round, as to {decimals} decimals; give the share as it is, not rounded"] = numbers
     at_128 = [read_number(answer(network, (3, 128, 128)), "") for _, network, _ in networks]
     if list(numbers.values())[:len(networks)] == at_128:
         wrong["`input_size` makes no difference in your shares: you measure every network at one size of your own"] = \
@@ -166,7 +187,8 @@ def depthwise_share(answer: Callable[[nn.Module, tuple[int, int, int]], float]) 
 def _counts(network: nn.Module, input_size: tuple[int, int, int]) -> _Counts:
     """Counted from each layer's output, independently of `lw.profile`."""
     counts = _Counts(params=sum(parameter.numel() for parameter in network.parameters()))
-    names = {module: name for name, module in network.named_modules()}
+    modules = dict(network.named_modules())
+    names = {module: name for name, module in modules.items()}
 
     def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         if not isinstance(module, nn.Conv2d | nn.Linear):
@@ -180,6 +202,7 @@ def _counts(network: nn.Module, input_size: tuple[int, int, int]) -> _Counts:
             counts.spatial += macs * (module.kernel_size != (1, 1))
             if module.groups == module.in_channels > 1:
                 counts.depthwise += macs
+                counts.each_depthwise.append(macs)
                 counts.depthwise_3x3 += macs * (module.kernel_size == (3, 3))
                 counts.depthwise_params += sum(parameter.numel() for parameter in module.parameters())
                 counts.depthwise_layers += 1
@@ -191,7 +214,11 @@ def _counts(network: nn.Module, input_size: tuple[int, int, int]) -> _Counts:
         network.eval()(torch.zeros(1, *input_size))
     for handle in handles:
         handle.remove()
-    counts.layers = len(lw.profile(network, input_size).layers)  # the rows that someone counts who counts layers
+    cost = lw.profile(network, input_size)  # the rows that someone counts who counts layers or bytes
+    counts.layers = len(cost.layers)
+    moved = sum(layer.traffic_bytes for layer in cost.layers
+                if getattr(modules[layer.name], "groups", 1) == getattr(modules[layer.name], "in_channels", 0) > 1)
+    counts.traffic_share = moved / cost.traffic_bytes
     return counts
 
 
@@ -220,7 +247,8 @@ def three_errors(answer: Callable[[nn.Module], nn.Module]) -> str:
         fail("your function must mend the network that it is given, and return that one",
              "change attributes and layers of `network`, as in `network.blocks[4].has_shortcut = True`")
     _refuse_none_among_layers(mended)
-    compare_modules(mended, mobilenet_v2(), (2, 3, 48, 64), hint="mend this, and let `lw.compare` find the next",
+    compare_modules(mended, mobilenet_v2(), (2, 3, 48, 64), macs=True,
+                    hint="mend this, and let `lw.compare` find the next",
                     shortcut="is `has_shortcut` True in a block that changes the shape, or a stride another one?")
     now = dict(mended.named_parameters())
     new = [name for name, weight in kept.items() if name not in now or not torch.equal(now[name].to(weight), weight)]

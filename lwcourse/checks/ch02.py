@@ -149,11 +149,12 @@ def gated_filter(answer: type[nn.Module]) -> str:
 
 class Ablated(InvertedResidual):
     """An inverted residual without some of its ideas. `dense`: its 3x3 convolution mixes channels, with `stride_lost`
-    at stride 1; `narrow`: it is built as if expand were 1; `idle`: all the same it begins with a 1x1 convolution."""
+    at stride 1; `narrow`: it is built as if expand were 1, with `narrow_at` at that
+    stride only; `idle`: all the same it begins with a 1x1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand: int, *, dense: bool = False,
-                 narrow: bool = False, stride_lost: bool = False, idle: bool = False):
-        expand = 1 if narrow else expand
+                 narrow: bool = False, narrow_at: int | None = None, stride_lost: bool = False, idle: bool = False):
+        expand = 1 if narrow and narrow_at in (None, stride) else expand
         super().__init__(in_channels, out_channels, stride, expand)
         if dense:
             self.depthwise = ConvBNAct(expand * in_channels, expand * in_channels, 3, 1 if stride_lost else stride,
@@ -165,6 +166,9 @@ class Ablated(InvertedResidual):
 PUBLISHED, DENSE, NARROW = "as published", "dense 3x3", "no expansion"
 ABLATIONS = {PUBLISHED: InvertedResidual, DENSE: partial(Ablated, dense=True), NARROW: partial(Ablated, narrow=True)}
 TEN_CLASSES = 990 * 1280  # MACs that a classifier of ten classes saves
+CLASSIFIER = 1000 * 1280  # MACs that do not grow with the image
+SIDE = 224
+OTHER_SIDES = (32, 64, 96, 128, 160, 192, 256)  # multiples of 32: every map grows with the image
 
 
 @exercise("02.3", title="What an idea costs", minutes=15, difficulty="medium", expects=dict)
@@ -186,6 +190,9 @@ def _ablation_mistakes(costs: Mapping[str, Profile], macs: Mapping[str, int]) ->
         **usual_mistakes(macs),
         "your networks have ten classes; the published one has a thousand": {
             name: count - TEN_CLASSES for name, count in macs.items()},
+        **{f"these are counts for images of {side} x {side} pixels; the question is for {SIDE} x {SIDE}": {
+            name: (count - CLASSIFIER) * side**2 // SIDE**2 + CLASSIFIER for name, count in macs.items()}
+           for side in OTHER_SIDES},
         "the dense 3x3 is missing its stride, so maps stay large; give it the stride of the depthwise one": {
             DENSE: _cost_on_paper(partial(Ablated, dense=True, stride_lost=True)).macs},
         "\"no expansion\" is the published network: did the block still get its expansion?": {NARROW: macs[PUBLISHED]},
@@ -194,6 +201,8 @@ def _ablation_mistakes(costs: Mapping[str, Profile], macs: Mapping[str, int]) ->
             DENSE: both},
         "\"no expansion\" has a dense 3x3 as well: both ideas are out at once, and only one at a time is to go": {
             NARROW: both},
+        **{f"\"no expansion\" still has its expansion in the blocks of stride {3 - stride}; no block is to have it": {
+            NARROW: _cost_on_paper(partial(Ablated, narrow=True, narrow_at=stride)).macs} for stride in (1, 2)},
         "\"no expansion\" still begins with a 1x1 convolution, from C to C channels; with expand = 1 it is left out": {
             NARROW: _cost_on_paper(partial(Ablated, narrow=True, idle=True)).macs},
     }
@@ -201,7 +210,7 @@ def _ablation_mistakes(costs: Mapping[str, Profile], macs: Mapping[str, int]) ->
 
 def _cost_on_paper(block: Callable[..., nn.Module]) -> Profile:
     with torch.device("meta"):  # shapes only: nothing is computed, so that the dense network takes no time
-        return profile(MobileNetV2(block=block), (3, 224, 224))
+        return profile(MobileNetV2(block=block), (3, SIDE, SIDE))
 
 
 # 02.4

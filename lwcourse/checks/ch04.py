@@ -126,18 +126,20 @@ def ghost_module(answer: type[nn.Module]) -> str:
 
 class _Adder(torch.autograd.Function):
     """Rows x (P, K) against templates w (O, K), with the paper's gradients; the class attributes plant mistakes."""
-    sign, power = -1, 1
+    sign, power, mean = -1, 1, False
     weight_slope = staticmethod(lambda d: d)
     input_slope = staticmethod(lambda d: (-d).clamp(-1, 1))
     rescale = staticmethod(lambda grad: ETA * grad.numel()**0.5 / grad.norm())
+    input_gradient = weight_gradient = None  # of (d, g), where a mistake is not in the slopes
 
     @classmethod
     def compute(cls, x: Tensor, w: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Output, gradient of x, gradient of w."""
         d = x[:, None] - w                                     # (P, O, K)
-        grad_w = (g[:, :, None] * cls.weight_slope(d)).sum(0)
-        return (cls.sign * d.abs().pow(cls.power).sum(2), (g[:, :, None] * cls.input_slope(d)).sum(1),
-                grad_w * cls.rescale(grad_w))
+        grad_w = cls.weight_gradient(d, g) if cls.weight_gradient else (g[:, :, None] * cls.weight_slope(d)).sum(0)
+        grad_x = cls.input_gradient(d, g) if cls.input_gradient else (g[:, :, None] * cls.input_slope(d)).sum(1)
+        distance = d.abs().pow(cls.power).mean(2) if cls.mean else d.abs().pow(cls.power).sum(2)
+        return cls.sign * distance, grad_x, grad_w * cls.rescale(grad_w)
 
 
 def _mistaken(**changes) -> type[_Adder]:
@@ -153,8 +155,17 @@ def _norm_of(size: Callable[[Tensor], float]) -> Callable[[Tensor], float | Tens
 OUTPUT_MISTAKES = {
     "the minus is missing: the least similar template gets the largest answer": _mistaken(sign=1),
     "the differences are squared; the adder takes their absolute values": _mistaken(power=2),
+    "you take the mean of the differences; the adder takes their sum": _mistaken(mean=True),
 }
 INPUT_MISTAKES = {
+    "the gradient of the output, g, is left out: each clipped w - x is to be multiplied by its g, and then summed":
+        _mistaken(input_gradient=lambda d, g: (-d).clamp(-1, 1).sum(1)),
+    "g * (w - x) is clipped; clip w - x first, and multiply by g then":
+        _mistaken(input_gradient=lambda d, g: (g[:, :, None] * -d).clamp(-1, 1).sum(1)),
+    "the input's gradient is clipped to other limits; they are -1 and 1": _mistaken(
+        input_slope=lambda d: (-d).clamp(0, 1)),
+    "the input's gradient is clipped to [-0.5, 0.5]; the limits are -1 and 1": _mistaken(
+        input_slope=lambda d: (-d).clamp(-0.5, 0.5)),
     "the input's gradient is not clipped: it is the sum of g * (w - x), without limits":
         _mistaken(input_slope=lambda d: -d),
     "the input's gradient uses the sign, which is the derivative; the paper clips w - x to [-1, 1]":
@@ -163,6 +174,10 @@ INPUT_MISTAKES = {
         _mistaken(input_slope=lambda d: d.clamp(-1, 1)),
 }
 WEIGHT_MISTAKES = {
+    "the gradient of the output, g, is left out of the weight's gradient: each x - w is to be multiplied by its g":
+        _mistaken(weight_gradient=lambda d, g: d.sum(0)),
+    "the norm is taken of each column; one norm is taken of the whole gradient, of all templates":
+        _mistaken(rescale=lambda grad: ETA * grad.numel()**0.5 / grad.norm(dim=0, keepdim=True)),
     "the weight's gradient is not rescaled": _mistaken(rescale=lambda grad: 1.0),
     "the weight's gradient is scaled to the norm eta: the factor sqrt(k), for k numbers, is missing":
         _mistaken(rescale=_norm_of(lambda grad: 1)),

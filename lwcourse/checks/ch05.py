@@ -151,6 +151,14 @@ def _eca_pixels(weight: Tensor, x: Tensor) -> Tensor:
 
 
 ECA_MISTAKES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "the means of all images are one signal: at the ends of an image, the next one's channels are neighbours":
+        lambda w, x: x * _along_channels(w, x.mean((2, 3)).flatten()[None]).view(*x.shape[:2], 1, 1).sigmoid(),
+    "the padding is in front alone: a channel sees those before it, and none of those behind it":
+        lambda w, x: x * _along_channels(F.pad(w, (0, len(w) - 1)), x.mean((2, 3))).sigmoid(),
+    "the padding is behind alone: a channel sees those behind it, and none of those before it":
+        lambda w, x: x * _along_channels(F.pad(w, (len(w) - 1, 0)), x.mean((2, 3))).sigmoid(),
+    "the sigmoid comes before the convolution; it makes the gate, and comes last":
+        lambda w, x: x * _along_channels(w, x.mean((2, 3)).sigmoid()),
     "the sigmoid is missing: the gate is not held between 0 and 1":
         lambda w, x: x * _along_channels(w, x.mean((2, 3))),
     "there are two sigmoids, one after the other: the second leaves only gates from 0.5 to 0.73":
@@ -183,8 +191,11 @@ ECA_MISTAKES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-CA_CASES = tuple((arguments, (2, arguments[0], 5, 7)) for arguments in (
-    (64, 32), (110, 8), (16, 4)))  # (channels, reduction): 8, 13 (110 / 8 is 13.75) and 8 hidden channels
+CA_CASES = (  # (channels, reduction), input shape: 8, 13 (110 / 8 is 13.75) and 8 hidden channels
+    ((64, 32), (2, 64, 5, 7)),
+    ((110, 8), (2, 110, 5, 7)),
+    ((16, 4), (2, 16, 6, 4)),
+)
 
 
 class _Ca(nn.Module):
@@ -271,7 +282,10 @@ CA_MISTAKES: dict[str, Callable[..., nn.Module]] = {
 def coordinate_attention(answer: type[nn.Module]) -> str:
     """`answer(channels, reduction)` builds the layer from 1x1 convolutions and one BatchNorm."""
     with naming_mistakes(answer, CA_MISTAKES, CA_CASES):
-        compare_blocks(answer, CoordinateAttention, CA_CASES, macs=True, ready_made=["CoordinateAttention"])
+        compare_blocks(answer, CoordinateAttention, CA_CASES, macs=True, ready_made=["CoordinateAttention"],
+                       join="the two means cannot be concatenated as they are: those of the rows, (N, C, H, 1), and of "
+                            "the columns, (N, C, 1, W), have their lengths along different axes. Turn one of them "
+                            "before, and join along the axis of the lengths")
     return (f"Equal to the course's layer in {len(CA_CASES)} settings, in eval and in training mode, on maps that are "
             "not square.")
 
@@ -323,10 +337,10 @@ def _refuse_no_ratios(ratios: Mapping[str, float]) -> None:
         fail("these are ratios of MACs; the question is for time")
     if all(abs(ratios[kind] - counted[kind].params / bare.params) < 2e-3 for kind in KINDS):
         fail("these are ratios of parameters; the question is for time")
+    if all(ratio > 3 for ratio in ratios.values()):  # ECA takes no three times the block's time anywhere
+        fail("these look like milliseconds, or percent; give the time with the gate, divided by the time without")
     if all(ratio < 0.05 for ratio in ratios.values()):
         fail("these look like seconds; give the time with the gate, divided by the time without")
-    if all(ratio > 50 for ratio in ratios.values()):
-        fail("these look like percent, or microseconds; give the time with the gate, divided by the time without")
     if ratios["Triplet"] > 1.02 and ratios["SE"] < 0.75 and ratios["ECA"] < 0.75:
         fail("these look like the added share, the ratio minus 1; give the time with the gate, divided by the time "
              "without")
@@ -385,9 +399,9 @@ def gate_in_its_place(answer: Callable[[], Mapping[str, nn.Module]]) -> Score:
         _refuse_no_gate(gate, slot, size)
         macs, params = macs + counted_macs(gate, size), params + counted_parameters(gate)
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (params, MAX_PARAMS, "parameters")],
-                       "where are there fewer channels?")
+                       "where are there fewer channels, and what makes a gate cheaper where it is?")
     accuracy = trained_accuracy(lambda: PlaceNet(answer()), digit_pairs(), RECIPE)
-    chance = ", which is guessing. Does your gate see where things are?" if accuracy < 0.6 else ""
+    chance = " (half is guessing: does your gate see where things are?)" if accuracy < 0.6 else ""
     return banded(accuracy, LEAST, GOOD, f", with {params:,} of {MAX_PARAMS:,} parameters and {macs:,} of {MAX_MACS:,} "
                   "MACs", f"within both budgets, but it learned too little{chance}")
 

@@ -220,10 +220,14 @@ def _refuse_other_shape(module: nn.Module, shape: tuple[int, ...]) -> None:
     try:
         y = first_output(module, x)
     except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        if shape[2] < MAP:  # it runs on the larger map
+            fail(f"it runs on maps of {MAP} x {MAP} pixels, but it must run on maps of {shape[2]} x {shape[3]} pixels "
+                 f"too, and breaks there: {said}")
         if "Sizes of tensors must match" not in str(error):
             raise
-        fail(f"maps of different sizes cannot be concatenated ({str(error).splitlines()[0]}): a kernel or a pooling "
-             "lacks the padding that keeps the size")
+        fail(f"maps of different sizes cannot be concatenated ({said}): a kernel or a pooling lacks the padding that "
+             "keeps the size")
     refuse_no_tensor(y)
     if y.shape != shape:
         fail(f"the module must keep the shape of its input, {shape}, got shape {tuple(y.shape)}",

@@ -26,8 +26,10 @@ from lwcourse.checks.helpers import (
     refuse_other_order,
     refuse_over_budget,
     refuse_probabilities,
+    refuse_squashed,
 )
 from lwcourse.data import load_data
+from lwcourse.layers import DilatedPyramid
 from lwcourse.models.segmentation.espnet_v1 import DILATIONS, ESP
 from lwcourse.profile import profile
 from lwcourse.train import TrainingDiverged, enet_weights, evaluate, fit
@@ -92,9 +94,13 @@ class _Mistaken(ESP):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, *,
                  fuse: Callable[[list[Tensor]], list[Tensor]] | None = None, kernel: int | None = None,
-                 shortcut: str = "right", slopes: int | None = None):
+                 shortcut: str = "right", slopes: int | None = None, rest_last: bool = False):
         super().__init__(in_channels, out_channels, stride)
-        self.fuse, self.late = fuse, shortcut == "late"
+        self.fuse, self.shortcut, self.rest_last = fuse, shortcut, rest_last
+        if rest_last:
+            narrow = out_channels // 5
+            self.pyramid = DilatedPyramid(narrow, [*[narrow] * 4, out_channels - 4 * narrow], DILATIONS,
+                                          hierarchical=False)
         if shortcut == "missing":
             self.has_shortcut = False
         if kernel:
@@ -110,12 +116,14 @@ class _Mistaken(ESP):
             y = self.pyramid(y)
         else:
             maps = self.fuse([branch(y) for branch in self.pyramid.branches])
-            if len({one.shape[1] for one in maps[1:]}) > 1:
+            if len({one.shape[1] for one in maps[1:]}) > 1 and not self.rest_last:
                 raise ValueError("branches of other widths, which nobody can add")
             y = torch.cat(maps, dim=1)
         if not self.has_shortcut:
             return self.norm(y)
-        return self.norm(y) + x if self.late else self.norm(y + x)
+        if self.shortcut == "between":
+            return self.norm.act(self.norm.bn(y) + x)
+        return self.norm(y) + x if self.shortcut == "late" else self.norm(y + x)
 
 
 def _walk(maps: list[Tensor], steps: Iterable[int], back: int = 1,
@@ -138,6 +146,8 @@ ESP_MISTAKES = {words: partial(_Mistaken, **mistake) for words, mistake in {
     "the branch of rate 1 is fused too; in ESPNet the fusion starts at rate 2": {"fuse": _from_the_first},
     "the fusion starts at rate 4, one branch too late: rate 2 belongs to it": {"fuse": lambda m: _walk(m, (3, 4))},
     "the last branch, of rate 16, takes no part in the fusion": {"fuse": lambda maps: _walk(maps, (2, 3))},
+    "the last branch, of rate 16, takes no part in the fusion, and it has the channels that are left over; these "
+    "belong to the branch of rate 1": {"fuse": lambda maps: _walk(maps, (2, 3)), "rest_last": True},
     "the fusion adds to each map the one before it only; it must add the sum so far":
         {"fuse": lambda maps: _walk(maps, (4, 3, 2))},
     "the fusion goes from large rates to small ones; each map must be added to that of the next larger rate":
@@ -149,6 +159,7 @@ ESP_MISTAKES = {words: partial(_Mistaken, **mistake) for words, mistake in {
     "the maps are multiplied; fusion adds them": {"fuse": lambda maps: _walk(maps, (2, 3, 4), join=operator.mul)},
     "the shortcut is missing": {"shortcut": "missing"},
     "the input is added after BatchNorm and PReLU; add it before them": {"shortcut": "late"},
+    "the input is added between BatchNorm and PReLU; add it before both": {"shortcut": "between"},
     "the reduction is a 3x3 at stride 1; there it is 1x1": {"kernel": 3},
     "the reduction is a 1x1 at stride 2, which throws three of four pixels away; there it is 3x3": {"kernel": 1},
     "PReLU has one slope for all channels; it needs one for each channel": {"slopes": 1},
@@ -171,6 +182,8 @@ def mean_iou(answer: Callable[[Tensor], Tensor]) -> None:
 
     def in_float(confusion: Tensor) -> Tensor:
         y = answer(confusion)
+        if isinstance(y, Tensor) and y.ndim:
+            fail(f"the output has shape {tuple(y.shape)}, not (): one number is asked for, the mean over the classes")
         if isinstance(y, Tensor) and y.isnan().any():
             fail("the result is nan: a class that neither occurs nor is predicted gives 0 / 0, and must not count")
         return y.float() if isinstance(y, Tensor) else y
@@ -218,6 +231,18 @@ IOU_MISTAKES = {words: _averaged(ratio) for words, ratio in {
         lambda both, true, predicted: (_iou(both, true, predicted).nan_to_num() * true / true.sum()).sum(),
     "the sum over the classes is not divided by their number": lambda both, true, predicted:
         _iou(both, true, predicted).nansum(),
+    "class 0 is left out; every class that occurs, or is predicted, counts": lambda both, true, predicted:
+        _iou(both, true, predicted)[1:],
+    "the last class is left out; every class that occurs, or is predicted, counts": lambda both, true, predicted:
+        _iou(both, true, predicted)[:-1],
+    "the union is made from sums over the predicted classes alone, taken twice; pixels that were wrongly given to a "
+    "class belong to it too": lambda both, true, predicted: _iou(both, true, true),
+    "the union is made from sums over the true classes alone, taken twice; pixels of a class that were missed belong "
+    "to it too": lambda both, true, predicted: _iou(both, predicted, predicted),
+    "this is the median over the classes, not their mean": lambda both, true, predicted:
+        _iou(both, true, predicted).nanmedian(),
+    "this is the median over the classes, between the middle two where their number is even; it is no mean":
+        lambda both, true, predicted: _iou(both, true, predicted).nanquantile(0.5),
     "this is the error, 1 minus the mean IoU": lambda both, true, predicted: 1 - _iou(both, true, predicted),
     "these are per cent; give the mean IoU between 0 and 1": lambda both, true, predicted:
         100 * _iou(both, true, predicted),
@@ -322,4 +347,5 @@ def _refuse_other_maps(network: nn.Module) -> None:
         fail(f"two images of 3 x 48 x 96 must give logits of shape {expected}, got {got}"
              + (": enlarge them to the size of the image" if small else ""))
     refuse_probabilities(logits)
+    refuse_squashed(network, images)
     refuse_mixed_batch(network, images)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwcourse.checks import Score, exercise, fail
+from lwcourse.checks import CheckFailed, Score, exercise, fail
 from lwcourse.checks.helpers import (
     a_builder,
     a_function,
@@ -131,7 +131,13 @@ def _deal(*, columns_first=False, patch_is_sequence=False, batch_mixed=False, pa
     return deal
 
 
+ADDED = ("the input, or your sequences as they were, is added to what `transform` gives; the result is made from that "
+         "alone")
 DEAL_MISTAKES = {
+    ADDED: lambda x, transform: x + reference_deal(x, transform),
+    "this is the mean of the input and of what `transform` gives; the result is made from the latter alone":
+        lambda x, transform: (x + reference_deal(x, transform)) / 2,
+    "what `transform` gives is not used: the map comes back as it was": lambda x, transform: x.clone(),
     "the patches of a sequence are in the wrong order: go through them row by row, left to right":
         _deal(columns_first=True),
     "your sequences hold the four quarters of the map; pixel k of every 2 x 2 patch belongs to sequence k":
@@ -196,6 +202,8 @@ def _refuse_other_sequences(answer: Callable[..., Tensor], x: Tensor) -> Tensor:
     if got == wanted:
         same = isinstance(y, Tensor) and y.shape == x.shape and height % 2 == width % 2 == 0
         if same and not torch.equal(y, x):
+            if _computes(answer, DEAL_MISTAKES[ADDED], [(x, Transform(one)) for one in TRANSFORMS]):
+                fail(ADDED)
             fail("without a change in between, folding does not give the map back: it must undo each step of the "
                  "unfolding, last step first")
         return y
@@ -216,6 +224,14 @@ def _refuse_other_sequences(answer: Callable[..., Tensor], x: Tensor) -> Tensor:
     fail(f"{label}`transform` gets the shape {got}, not (4 N, H/2 * W/2, C) = {wanted}{why}")
 
 
+def _computes(answer: Callable[..., Tensor], other: Callable[..., Tensor], cases: Sequence[tuple]) -> bool:
+    try:
+        compare_functions(answer, other, cases)
+    except CheckFailed:
+        return False
+    return True
+
+
 def reference_attention(queries: Tensor, keys: Tensor, values: Tensor, biases: Tensor, height: int,
                         width: int) -> Tensor:
     """Attention with a bias for each distance, as in LeViT."""
@@ -223,8 +239,9 @@ def reference_attention(queries: Tensor, keys: Tensor, values: Tensor, biases: T
 
 
 def _attend(*, scale="root", bias="distance", where="scores", axis=-1, sign=1, softmax=True, exchanged=False,
-            transposed=False):
-    """Attention with biases, right by default, or with one mistake."""
+            transposed=False, one_head=False):
+    """Attention with biases, right by default, or with one mistake; `bias` and `where` tell what is looked up in the
+    table, and where it goes."""
     def attend(queries: Tensor, keys: Tensor, values: Tensor, biases: Tensor, height: int, width: int) -> Tensor:
         depth = queries.shape[-1]
         if exchanged:
@@ -240,13 +257,20 @@ def _attend(*, scale="root", bias="distance", where="scores", axis=-1, sign=1, s
         dy, dx = rows[:, None] - rows, columns[:, None] - columns
         if bias != "signed":
             dy, dx = dy.abs(), dx.abs()
-        if bias == "swapped":
-            dy, dx = dx, dy
-        added = sign * biases[:, dy, dx] if bias != "none" else torch.zeros(())
+        none = torch.zeros_like(dy)
+        down, right = {
+            "swapped": (dx, dy), "keys": (none + rows, none + columns), "rows only": (dy, none),
+            "columns only": (none, dx), "rows twice": (dy, dy), "sum": (none, dy + dx), "sum down": (dy + dx, none),
+        }.get(bias, (dy, dx))
+        added = sign * (biases[:1] if one_head else biases)[:, down, right] if bias != "none" else torch.zeros(())
         if not softmax:
             return (scores * factor + added) @ values
         if where == "before scale":
             return ((scores + added) * factor).softmax(axis) @ values
+        if where == "times scores":
+            return (scores * factor * added).softmax(axis) @ values
+        if where == "times weights":
+            return ((scores * factor).softmax(axis) * added) @ values
         if where == "after softmax":
             return ((scores * factor).softmax(axis) + added) @ values
         weights = (scores * factor + added).softmax(axis)
@@ -256,10 +280,27 @@ def _attend(*, scale="root", bias="distance", where="scores", axis=-1, sign=1, s
 
 ATTENTION_MISTAKES = {
     "the scores are not divided by the root of the channels of a head": _attend(scale="none"),
-    "the scores are divided by the channels of a head, not by their root": _attend(scale="channels"),
+    "the scores are divided by the channels of a head in all, not by their root (F.scaled_dot_product_attention "
+    "divides by the root itself)": _attend(scale="channels"),
     "the biases are added after the softmax; then rows no longer sum to 1": _attend(where="after softmax"),
     "the biases are scaled with the scores; add them after the division": _attend(where="before scale"),
-    "the biases are missing": _attend(bias="none"),
+    "the biases change nothing: the biases are missing, or all keys of a query get the same one, as where it is looked "
+    "up by the query's own row and column, not by a distance": _attend(bias="none"),
+    "the biases are looked up by the key's own row and column; look them up by the distance of query and key":
+        _attend(bias="keys"),
+    "the biases are multiplied with the scores; add them": _attend(where="times scores"),
+    "the weights behind the softmax are multiplied with the biases; add these to the scores":
+        _attend(where="times weights"),
+    "all heads get the biases of the first; each head has its own": _attend(one_head=True),
+    "the two distances are added up, and the sum is looked up along the columns of the table; each distance has an "
+    "axis of its own there": _attend(bias="sum"),
+    "the two distances are added up, and the sum is looked up along the rows of the table; each distance has an axis "
+    "of its own there": _attend(bias="sum down"),
+    "only the distance of rows is looked up, and that of columns plays no part": _attend(bias="rows only"),
+    "only the distance of columns is looked up, and that of rows plays no part": _attend(bias="columns only"),
+    "the distance of rows is looked up in both axes of the table; the second is for that of columns":
+        _attend(bias="rows twice"),
+    "the biases are added twice, or doubled": _attend(sign=2),
     "rows and columns are swapped: the first distance of `biases` is that of rows": _attend(bias="swapped"),
     "the positions are counted column by column; they stand row by row": _attend(bias="column by column"),
     "rows and columns come from a division by `height`; a row has `width` positions": _attend(bias="t // height"),
@@ -288,7 +329,7 @@ def biased_attention(answer: Callable[..., Tensor]) -> str:
     cases = []
     for images, heads, height, width, depth in ((1, 2, 3, 3, 4), (2, 3, 2, 4, 8), (2, 1, 4, 3, 16)):
         shape = images, heads, height * width, depth
-        side = max(height, width) + 1  # larger than the map: only some of the table is used
+        side = height + width  # larger than the map: only some of the table is used, and sums of distances are in it
         cases.append((3 * torch.randn(shape), torch.randn(shape), torch.randn(*shape[:3], 2 * depth),
                       2 * torch.randn(heads, side, side), height, width))
     compare_functions(answer, reference_attention, cases, ATTENTION_MISTAKES, gradients=True)

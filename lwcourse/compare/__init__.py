@@ -58,6 +58,7 @@ from lwcourse.compare.transfer import (
     fit,
     in_data_order,
     kind,
+    misfits,
     pair_by_kind,
     pair_twins,
     transfer_weights,
@@ -141,16 +142,17 @@ def _compare(ours: nn.Module, theirs: nn.Module, inputs: tuple[Tensor, ...], dty
     except CannotRun as error:
         hint = _before_it_broke(error.seen.layers, ours, theirs, theirs_run, inputs, dtype)
         raise ValueError(f"{error}. {hint}") from error.__cause__
-    best, tried = None, []
+    best, best_pairs, tried = None, [], []
     same_layers = Counter(map(kind, ours_first.layers)) == Counter(map(kind, theirs_run.layers))
     for pairs in _pairings(ours_first, theirs_run):
         if any(_names(pairs) == _names(others) for others in tried):
             continue
         tried.append(pairs)
         result = _follow(pairs, ours, theirs, inputs, theirs_run, dtype)
-        if best is None or result.equal or same_layers and _agreed(result) > _agreed(best):
-            best = result
-            if len(tried) > 1:  # believed where the networks agree for longer, and no layer is missing
+        fits_better = best is not None and misfits(pairs) < misfits(best_pairs) - 1e-6
+        if best is None or result.equal or fits_better or same_layers and _agreed(result) > _agreed(best):
+            best, best_pairs = result, pairs
+            if len(tried) > 1:  # believed where more layers fit, or the networks agree for longer and none is missing
                 best.notes.extend(_moved(pairs))
         if best.equal:
             return best
@@ -170,17 +172,18 @@ def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: 
     Where the two part at one of several branches that are alike, as those of a product, whose order means nothing,
     the others are tried in its place.
     """
-    def paired(exchanged):
-        return _by_operators(ours, ours_first, theirs, theirs_run, inputs, dtype, exchanged)
-
-    best, pairs = paired([]) or (None, [])
+    best, pairs = _by_operators(ours, ours_first, theirs, theirs_run, inputs, dtype, []) or (None, [])
     exchanged: list[Exchange] = []
     while best is not None and best.focus is not None and len(exchanged) < MOST_EXCHANGES:
-        for exchange in exchanges(pairs, best.focus):
-            result, after = paired([*exchanged, exchange]) or (None, [])
+        found = exchanges(pairs, best.focus)
+        for more in ([[]] if found and not exchanged else []) + [[exchange] for exchange in found]:
+            recorder = Recorder()  # anew, since the search for differences spells a graph, and so its order, otherwise
+            again = run(theirs, inputs, REFERENCE, before=recorder.before, after=recorder.after)
+            tried = _by_operators(ours, ours_first, theirs, again, inputs, dtype, exchanged + more)
+            result, after = tried or (None, [])
             if result is not None and (result.equal or (result.focus or 0) > best.focus):
                 best, pairs = result, after
-                exchanged.append(exchange)
+                exchanged += more
                 break
         else:
             break

@@ -413,7 +413,8 @@ def _other_tensors(walk: Walk, k: int) -> str:
     is_last = k == len(walk.rows) - 1
     classes = [layer.shapes.get("weight", (0,))[0] for layer in (row.mine, row.reference)]
     whole = walk.runs[1].layers and row.reference is walk.runs[1].layers[-1]  # not the last that a broken one reached
-    if is_last and whole and classes[0] != classes[1]:
+    classifies = all(len(layer.shapes.get("weight", ())) > 1 for layer in (row.mine, row.reference))
+    if is_last and whole and classifies and classes[0] != classes[1]:
         words += ": the number of classes differs"
     following = walk.rows[k + 1] if not is_last else None
     if following is not None and (following.mine is None or following.reference is None):

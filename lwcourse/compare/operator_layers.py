@@ -6,6 +6,7 @@ one with groups, a norm written by hand is a norm, and a convolution with a bias
 into it. Where that lets the weights be copied, two networks can be equal that have other layers.
 """
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -14,7 +15,16 @@ from torch import Tensor, nn
 
 from lwcourse.compare.graph import Node, Value
 from lwcourse.compare.moves import origin
-from lwcourse.compare.operators import MATRIX_PRODUCTS, SUMS, UNCHANGED, arguments, is_move, scalar, unchanged
+from lwcourse.compare.operators import (
+    MATRIX_PRODUCTS,
+    SUMS,
+    UNCHANGED,
+    arguments,
+    is_activation,
+    is_move,
+    scalar,
+    unchanged,
+)
 from lwcourse.compare.order import by_data
 from lwcourse.compare.trace import Run
 
@@ -240,8 +250,9 @@ def _alike(a: OperatorLayer, b: OperatorLayer) -> bool:
     return settings[0] == settings[1] and a.settings.__dict__.get("groups", 1) == 1
 
 
-def merged(layers: list[OperatorLayer]) -> list[OperatorLayer]:
-    """Layers that read the same tensor in the same way as one layer; and those that read its parts as one with groups.
+def merged(layers: list[OperatorLayer], nodes: list[Node]) -> list[OperatorLayer]:
+    """Layers that read the same tensor in the same way as one layer, with one BatchNorm behind them; and those that
+    read its parts as one with groups.
 
     The rows of a layer that is cut afterwards are put in the order in which the parts are used.
     """
@@ -255,7 +266,40 @@ def merged(layers: list[OperatorLayer]) -> list[OperatorLayer]:
             groups.append([layer])
     for group in groups:
         result.append(group[0] if len(group) == 1 else _joined(group))
-    return _grouped(result)
+    return with_one_norm(_grouped(result), nodes, [group for group in groups if len(group) > 1])
+
+
+def with_one_norm(layers: list[OperatorLayer], nodes: list[Node], groups: Sequence[list[OperatorLayer]] = ()
+                  ) -> list[OperatorLayer]:
+    """BatchNorms behind the layers of one of `groups`, or behind the parts of one concatenation, as one."""
+    norms = [layer for layer in layers if layer.kind == "BatchNorm"]
+    by_entering = {_core(norm.entering): norm for norm in norms}
+    families = [[by_entering.get(_core(layer.leaving)) for layer in group] for group in groups]
+    first = [True] * len(families)  # where the one stands: at the first place of the family, or at its last
+    ends: dict[Value, OperatorLayer] = {norm.leaving: norm for norm in norms}
+    for node in nodes:  # a norm, perhaps with an activation behind it, up to where it is concatenated
+        if node.outputs and len(node.operands) == 1 and (is_activation(node) or node.name in UNCHANGED) and \
+                node.operands[0] in ends:
+            ends[node.outputs[0]] = ends[node.operands[0]]
+        if node.name == "cat" and len(node.operands) > 1 and node.outputs[0].shape[1] == sum(
+                value.shape[1] for value in node.operands):
+            families.append([ends.get(value) for value in node.operands])
+            first.append(False)
+    taken: set[OperatorLayer] = set()
+    result = list(layers)
+    for family, at_first in zip(families, first, strict=True):
+        alike = all(norm is not None and norm not in taken and norm.slots.keys() == family[0].slots.keys()
+                    and vars(norm.settings) == vars(family[0].settings) for norm in family)
+        if not alike or len(set(family)) < len(family):
+            continue
+        taken.update(family)
+        slots = {role: [slot for norm in family for slot in norm.slots[role]] for role in family[0].slots}
+        one = OperatorLayer(family[0].name, "BatchNorm", slots, family[0].settings, family[0].entering,
+                            family[-1].leaving, family[0].node)
+        places = sorted(result.index(norm) for norm in family)
+        result[places[0] if at_first else places[-1]] = one
+        result = [layer for layer in result if layer not in family]
+    return result
 
 
 def _joined(group: list[OperatorLayer], groups: int = 1) -> OperatorLayer:
@@ -306,30 +350,36 @@ def _grouped(layers: list[OperatorLayer]) -> list[OperatorLayer]:
     return [new for layer in layers if (new := replaced.get(layer, layer)) is not None]
 
 
-def rows_as_used(layer: OperatorLayer, nodes: list[Node]) -> Tensor | None:
+def rows_as_used(layer: OperatorLayer, outputs: list[Value]) -> Tensor | None:
     """The rows of a layer's weight in the order in which the parts of its output are used; None for all at once."""
-    behind = {layer.leaving: None}
+    read: list[tuple[Value, Node]] = []
+    nodes = by_data(outputs, read=read)
+    behind, roots = {layer.leaving}, {layer.leaving}
+    for node in nodes:
+        made = node.outputs[0] if node.outputs else None
+        for value in node.operands:
+            if made is None or value not in behind:
+                continue
+            if is_move(made) and len(node.operands) == 1 or node.name in UNCHANGED:
+                behind.update(node.outputs)
+            elif value in roots and (node.name == "native_batch_norm" or is_activation(node)):  # channel by channel
+                behind.add(made)
+                roots.add(made)
     order: list[int] = []
     axis = -1 if layer.kind == "Linear" else 1
     count = layer.shapes["weight"][0]
+    inner = math.prod(layer.leaving.shape[2:]) if axis == 1 else 1
     parts = 0
-    for node in nodes:
-        for value in node.operands:
-            if value not in behind:
-                continue
-            made = node.outputs[0] if node.outputs else None
-            if made is not None and (is_move(made) and len(node.operands) == 1 or node.name in UNCHANGED):
-                behind.update(dict.fromkeys(node.outputs))
-                continue
-            found = origin(value, {layer.leaving})
-            if found is None or found.sources != [layer.leaving]:
-                return None
-            shape = layer.leaving.shape
-            inner = math.prod(shape[2:]) if axis == 1 else 1
-            channels = (found.index.flatten() // inner) % count
-            new = [c for c in dict.fromkeys(channels.tolist()) if c not in order]
-            parts += bool(new)
-            order += new
+    for value, node in read:
+        if value not in behind or node.outputs and node.outputs[0] in behind:
+            continue
+        found = origin(value, roots)
+        if found is None or len(found.sources) != 1 or found.sources[0] not in roots:
+            return None
+        channels = (found.index.flatten() // inner) % count
+        new = [c for c in dict.fromkeys(channels.tolist()) if c not in order]
+        parts += bool(new)
+        order += new
     return torch.tensor(order) if parts > 1 and sorted(order) == list(range(count)) else None
 
 

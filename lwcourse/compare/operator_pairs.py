@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse.compare.graph import needed
-from lwcourse.compare.operator_layers import OperatorLayer, by_hand, folded, merged, operator_layers, rows_as_used
+from lwcourse.compare.operator_layers import (
+    OperatorLayer,
+    by_hand,
+    folded,
+    merged,
+    operator_layers,
+    rows_as_used,
+    with_one_norm,
+)
+from lwcourse.compare.operators import unchanged
 from lwcourse.compare.order import by_data
 from lwcourse.compare.trace import Run
 
@@ -74,6 +83,14 @@ def copy(source: OperatorLayer, target: OperatorLayer) -> None:
             _write(target, role, value.double().reshape(target.shapes[role]))
 
 
+def _order_norms(layers: list[OperatorLayer]) -> None:
+    """A norm has its rows in the order of the layer that it reads."""
+    ordered = {unchanged(layer.leaving): layer.order for layer in layers if layer.order is not None}
+    for layer in layers:
+        if layer.kind == "BatchNorm" and all(len(parts) == 1 for parts in layer.slots.values()):
+            layer.order = ordered.get(unchanged(layer.entering), layer.order)
+
+
 Exchange = tuple[int, int, int]  # the learner's operators from the first place on give theirs to those from the second
 
 
@@ -92,14 +109,18 @@ def pair_up(mine: tuple[Run, nn.Module], reference: tuple[Run, nn.Module], excha
             k = 0 if norms[0] else 1
             sides[k] = folded(sides[k], nodes[k])
     if not _fits(*sides):
+        joined = [with_one_norm(*side) for side in zip(sides, nodes, strict=True)]
+        sides = joined if _fits(*joined) else sides
+    if not _fits(*sides):
         counts = [len(side) for side in sides]
-        joined = [merged(side) for side in sides]
+        joined = [merged(*side) for side in zip(sides, nodes, strict=True)]
         if [len(side) for side in joined] != counts:
-            for side, other, ns in ((*joined, nodes[0]), (*joined[::-1], nodes[1])):
+            for side, other, seen in ((*joined, mine[0]), (*joined[::-1], reference[0])):
                 for layer, partner in zip(side, other, strict=False):
                     if len(layer.slots.get("weight", ())) == 1 and len(partner.slots.get("weight", ())) > 1 and \
                             partner.settings.__dict__.get("groups", 1) == 1:
-                        layer.order = rows_as_used(layer, ns)
+                        layer.order = rows_as_used(layer, list(seen.leaving.values()))
+                _order_norms(side)
             sides = joined
     if not _fits(*sides):
         return None
@@ -149,10 +170,12 @@ def _fits(mine: list[OperatorLayer], reference: list[OperatorLayer]) -> bool:
     """Whether all can be copied, and what one side shares between two layers, the other shares too."""
     if len(mine) != len(reference) or not all(can_copy(b, a) for a, b in zip(mine, reference, strict=True)):
         return False
-    shared = [[next(k for k, other in enumerate(side) if _parameter(other) is _parameter(layer)) for layer in side]
+    shared = [[next(k for k, other in enumerate(side) if _first(other) == _first(layer)) for layer in side]
               for side in (mine, reference)]
     return shared[0] == shared[1]
 
 
-def _parameter(layer: OperatorLayer) -> Tensor:
-    return next(iter(layer.slots.values()))[0].parameters[0]
+def _first(layer: OperatorLayer) -> tuple[int, int]:
+    """Which number of which parameter the layer begins with: slices of one parameter are different layers."""
+    slot = next(iter(layer.slots.values()))[0]
+    return id(slot.parameters[0]), int(slot.index.flatten()[0])

@@ -11,12 +11,13 @@ COMMUTE = (SUMS | PRODUCTS | {"maximum", "minimum"}) - {"rsub", "sub", "div"}
 SORTED = COMMUTE | {"sub"}  # a difference is often a sum with a mistake in it
 
 
-def by_data(outputs: list[Value], joined_anyhow: bool = False) -> list[Node]:
+def by_data(outputs: list[Value], joined_anyhow: bool = False, read: list[tuple[Value, Node]] | None = None
+            ) -> list[Node]:
     """The nodes behind `outputs`, each after those that it reads, branch by branch.
 
     Branches come in the order of the operands that they end in, as of a concatenation or a matrix product; where
     that means nothing, as in a sum, the one with more parameters behind it comes first, then by what it is; with
-    `joined_anyhow` in a concatenation too.
+    `joined_anyhow` in a concatenation too. What each node reads is added to `read`, branch by branch as well.
     """
     nodes = needed(outputs)
     behind: dict[Node, int] = {}
@@ -44,10 +45,11 @@ def by_data(outputs: list[Value], joined_anyhow: bool = False) -> list[Node]:
     def elements(node: Node) -> int:
         return sum(math.prod(value.shape) for value, bit in bits.items() if behind[node] & bit)
 
-    def branches(node: Node) -> list[Node]:
-        inner = [v.node for v in node.operands if v.node is not None]
+    def branches(node: Node) -> list[Value]:
+        inner = [v for v in node.operands if v.node is not None]
         if len(inner) > 1 and (node.name in SORTED or joined_anyhow and node.name in ("cat", "stack")):
-            inner.sort(key=lambda n: (-behind[n].bit_count(), -elements(n), -steps[n], n.name, kinds[n]))
+            inner.sort(key=lambda v: (-behind[v.node].bit_count(), -elements(v.node), -steps[v.node], v.node.name,
+                                      kinds[v.node]))
         return inner
 
     order: list[Node] = []
@@ -61,7 +63,13 @@ def by_data(outputs: list[Value], joined_anyhow: bool = False) -> list[Node]:
             if node in done:
                 stack.pop()
                 continue
-            following = next((n for n in rest if n not in done), None)
+            following = None
+            for value in rest:
+                if read is not None:
+                    read.append((value, node))
+                if value.node not in done:
+                    following = value.node
+                    break
             if following is not None:
                 stack.append((following, iter(branches(following))))
             else:

@@ -75,17 +75,22 @@ def family(layer: Layer) -> str:
 def mismatch(a: Layer, b: Layer) -> float:
     """0 for twins; below 2 gaps when they look like one layer with different settings; else more than 2 gaps.
 
-    Convolutions of one shape are told apart by their strides, norms by the layer before them.
+    Convolutions of one shape are told apart by stride and dilation, norms by the layer before them.
     """
     if family(a) != family(b):
         return 0.2 if fit(a, b) else 2.1 * GAP
     if fit(a, b):
         norms = family(a) == "norm" and a.previous is not None and b.previous is not None
-        strides = [getattr(layer.module, "stride", None) for layer in (a, b)]
-        return 0.1 if norms and not fit(a.previous, b.previous) or strides[0] != strides[1] else 0.0
+        steps = [[str(getattr(layer.module, name, None)) for name in ("stride", "dilation")] for layer in (a, b)]
+        return 0.1 if norms and not fit(a.previous, b.previous) or steps[0] != steps[1] else 0.0
     if a.shapes.get("weight") == b.shapes.get("weight"):
         return 0.25  # one has a bias, or running statistics, and the other has not
     return 0.4 if a.kind == b.kind else 0.7
+
+
+def misfits(pairs: list[Pair]) -> float:
+    """How badly layers fit their partners, summed over all; one without a partner costs a gap."""
+    return sum(GAP if a is None or b is None else mismatch(a, b) for a, b in pairs)
 
 
 def align(mine: list[Layer], reference: list[Layer]) -> list[Pair]:

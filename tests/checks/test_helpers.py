@@ -675,7 +675,7 @@ def test_attention_in_any_words(mix):
     (lambda m, t: (t @ t.transpose(1, 2)).sigmoid() @ t, "there is no attention"),
     (lambda m, t: t if m.training else softmaxed(m, t) @ t, "there is no attention in it in training mode"),
     (lambda m, t: F.scaled_dot_product_attention(t, t[:, :3], t[:, :3]), "sees 3 tokens, where 4"),
-    (lambda m, t: m.multihead(t, *[t.mean(1, keepdim=True).expand_as(t)] * 2)[0], "sees 1 token, where 4"),
+    (lambda m, t: m.multihead(t, *[t.mean(1, keepdim=True).expand_as(t)] * 2)[0], "sees 1 different key, where 4"),
     (lambda m, t: (softmaxed(m, t) @ t, t)[1], "makes no difference"),
     (lambda m, t: t + 0 * m.multihead(t, t, t)[0], "makes no difference"),
     (lambda m, t: t + F.scaled_dot_product_attention(m.memory, m.memory, m.memory).mean(0),

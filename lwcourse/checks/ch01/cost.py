@@ -71,6 +71,10 @@ COST_MISTAKES: dict[str, Callable[[Settings], tuple]] = {
     "you leave the kernel out of the weights; a filter has kernel * kernel positions":
         _with_weights(lambda n, s: n // s["kernel"]**2),
     "the bias is missing from your parameters: one number an output channel": lambda s: _costs(s, bias=0),
+    "you count the bias as a single number; it has one for every output channel":
+        lambda s: (_costs(s, bias=0)[0] + s["bias"], *_costs(s)[1:]),
+    "you take the kernel that `dilation` spreads for the weights; dilation moves the taps apart and adds no weights":
+        _with_weights(lambda n, s: n // s["kernel"]**2 * (s["dilation"] * (s["kernel"] - 1) + 1)**2),
     "you count a bias where there is none: `bias` says whether the layer has one": lambda s: _costs(s, bias=1),
     "you count the additions of the bias as MACs; by the course's convention they do not count":
         lambda s: _costs(s, bias_macs=True),

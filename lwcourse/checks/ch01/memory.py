@@ -88,6 +88,9 @@ def _report_mistakes(cost: Profile, layers: list[LayerProfile], right: dict[str,
     rest = [layer for layer in layers if not _is_depthwise(layer)]
     named = [layer for layer in cost.layers if _is_depthwise(layer)]
     pointwise = [layer for layer in layers if any(part in layer.name for part in (".expand.", ".project.", "head."))]
+    moving = [layer for layer in cost.layers if layer.traffic_bytes]
+    learning = [layer for layer in cost.layers if layer.params]
+    multiplying = [layer for layer in cost.layers if layer.macs]
     found = {
         "batch 16 gives your count of batch 1: you multiplied everything by 16. A weight is fetched once for the whole "
         "batch": {batch_16: right[batch_1]},
@@ -98,6 +101,16 @@ def _report_mistakes(cost: Profile, layers: list[LayerProfile], right: dict[str,
             key: len(layers) - right[key] for key in (batch_1, batch_16)},
         "you count all layers below the ridge, BatchNorm and activations too; asked are the convolutions": {
             batch_1: _below(cost.layers, 1), batch_16: _below(cost.layers, 16)},
+        "you count layers of all kinds below the ridge; asked are the convolutions": {
+            batch_1: _below(moving, 1), batch_16: _below(moving, 16)},
+        "you count all layers with parameters below the ridge, BatchNorm too; asked are the convolutions": {
+            batch_1: _below(learning, 1), batch_16: _below(learning, 16)},
+        "you count the classifier too, which is a linear layer; asked are the convolutions": {
+            batch_1: _below(multiplying, 1), batch_16: _below(multiplying, 16)},
+        "you compare FLOPs, two for each MAC, with the ridge, which is in MACs per byte": {
+            batch_1: _below(layers, 1, macs=2), batch_16: _below(layers, 16, macs=32)},
+        "the bytes of the parameters are missing from your counts; the weights must be read too": {
+            batch_1: _below(layers, 1, weights=0), batch_16: _below(layers, 16, weights=0)},
         "you give shares of the convolutions; asked is how many there are": {
             key: right[key] / len(layers) for key in (batch_1, batch_16)},
         "the shares are in per cent; give them between 0 and 1": {key: 100 * right[key] for key in (macs, traffic)},

@@ -76,6 +76,7 @@ def channel_shuffle(answer: Callable[[Tensor, int], Tensor]) -> str:
                           hint="try torch.arange(6).view(1, 6, 1, 1) with groups=2", gradients=True)
     except CheckFailed as refused:
         if refused.reason not in SHUFFLE_MISTAKES:
+            _refuse_moves(answer)
             _tell_order(answer)
         raise
     _refuse_what_is_no_view(answer)
@@ -86,6 +87,21 @@ def _refuse_chance(answer: Callable[[Tensor, int], Tensor], x: Tensor, groups: i
     if any(not torch.equal(answer(x.clone(), groups), first) for _ in range(4)):
         fail("the order changes from call to call; a channel shuffle is one fixed order, not a random one",
              "the layer behind has learned which channel stands where")
+
+
+def _refuse_moves(answer: Callable[[Tensor, int], Tensor]) -> None:
+    """Refuse what moves numbers to another image, or to another place in their map."""
+    shape, groups = (3, 12, 4, 4), 3
+    images = torch.arange(3.0).view(3, 1, 1, 1).expand(shape).contiguous()
+    pixels = torch.arange(16.0).view(1, 1, 4, 4).expand(shape).contiguous()
+    for given, words in ((images, "the images of the batch are mixed, as if axis 0 were a part of the channels: each "
+                                  "image has its own channels, which are shuffled among themselves"),
+                         (pixels, "pixels change their places, as where rows and columns (axes 2 and 3) are exchanged: "
+                                  "whole channels move, and every map stays as it is")):
+        y = answer(given.clone(), groups)
+        if (isinstance(y, Tensor) and y.shape == shape and not torch.equal(y, given)
+                and torch.equal(y.flatten().sort().values, given.flatten().sort().values)):
+            fail(words)
 
 
 def _tell_order(answer: Callable[[Tensor, int], Tensor]) -> None:

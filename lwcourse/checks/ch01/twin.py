@@ -31,6 +31,10 @@ def _mirrored(depthwise: Tensor, pointwise: Tensor) -> Tensor:
     return _separable_twin(depthwise.flip(2, 3), pointwise)
 
 
+def _mirrored_along(axis: int) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda depthwise, pointwise: _separable_twin(depthwise.flip(axis), pointwise)
+
+
 def _turned(depthwise: Tensor, pointwise: Tensor) -> Tensor:
     return _separable_twin(depthwise.transpose(2, 3), pointwise)
 
@@ -54,6 +58,8 @@ TWIN_MISTAKES = {
     "the filters are missing: your kernels have one pixel only, the centre": _only_mixes,
     "you add the two weights; what passes two layers is multiplied by both": _sum,
     "your kernels are mirrored; PyTorch's convolutions do not mirror, so nothing needs to be flipped": _mirrored,
+    "your kernels are upside down: mirrored along their rows; nothing needs to be flipped": _mirrored_along(2),
+    "your kernels are mirrored sideways, along their columns; nothing needs to be flipped": _mirrored_along(3),
     "rows and columns of your kernels are exchanged": _turned,
     "output and input channels are exchanged: a weight is (out_channels, in_channels, k, k)": _transposed,
     "you average the 1x1 weights over the output channels; each output channel has weights of its own": _averaged(0),

@@ -47,6 +47,7 @@ from lwcourse.checks.helpers.slips import (
     refuse_other_dtype,
     refuse_probabilities,
     refuse_ready_made,
+    refuse_squashed,
 )
 from lwcourse.checks.helpers.trained import (
     banded,
@@ -67,7 +68,7 @@ __all__ = [
     "counted_macs", "counted_parameters", "drawn_anew", "explain_join", "first_output", "naming_mistakes", "plain",
     "read_number", "refuse_hidden_layers", "refuse_layers_made", "refuse_missing_keys", "refuse_mixed_batch",
     "refuse_no_tensor", "refuse_other_dtype", "refuse_other_macs", "refuse_other_order", "refuse_over_budget",
-    "refuse_probabilities", "refuse_ready_made", "refuse_shared", "refuse_standard_convolutions",
+    "refuse_probabilities", "refuse_ready_made", "refuse_shared", "refuse_squashed", "refuse_standard_convolutions",
     "refuse_without_attention", "run_alone", "shown", "ten_class_network", "trained_accuracy", "usual_mistakes",
     "watch",
 ]

@@ -1,5 +1,6 @@
 """What an answer must be, for `expects=` of an exercise, and how values are shown in a message."""
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from inspect import Parameter, signature
 from numbers import Real
 from typing import Any
@@ -14,7 +15,8 @@ LONGEST = 80  # characters of a value in a message
 
 def a_function(answer: Any) -> bool:
     """a function (its name, without brackets)"""
-    return callable(answer) and not isinstance(answer, type | nn.Module)
+    has_weights = isinstance(answer, nn.Module) and any(True for _ in answer.parameters())
+    return callable(answer) and not isinstance(answer, type) and not has_weights
 
 
 def a_builder(answer: Any) -> bool:
@@ -38,12 +40,12 @@ def a_module_class(answer: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A tensor or array of one element as a number of Python, anything else as it is."""
+    """A tensor or array of one element, and a Decimal, as a number of Python, anything else as it is."""
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 and not value.is_meta else value
     if isinstance(value, np.ndarray | np.generic):
         return value.item() if value.size == 1 else value
-    return value
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def shown(value: Any) -> str:

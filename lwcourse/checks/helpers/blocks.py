@@ -28,13 +28,14 @@ EXACT, ROUNDED = 1e-7, 1e-3  # relative, of outputs and gradients: in float64, a
 
 def compare_blocks(mine: Callable[..., nn.Module], reference: Callable[..., nn.Module],
                    cases: Sequence[tuple[tuple, tuple[int, ...]]], hint: str = "", *,
-                   ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "") -> None:
+                   ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "", join: str = "") -> None:
     """Refuse unless two classes build blocks that compute the same from the same weights, in every case.
 
     A case is (constructor arguments, input shape). Cover every stride and both sides of every `if` in the
     reference, odd sizes, H different from W, and more channels in than out as well as the reverse.
     `ready_made` names classes and functions of the course that the sheet forbids; with `macs` the work must be the
-    same too; `shortcut` tells when the block adds its input, for an answer that adds what cannot be added.
+    same too; `shortcut` tells when the block adds its input, for an answer that adds what cannot be added, and `join`
+    how maps are brought together, for one that concatenates what does not fit.
     """
     for arguments, shape in cases:
         call = f"{getattr(mine, '__name__', 'your block')}({', '.join(map(repr, arguments))})"
@@ -44,11 +45,11 @@ def compare_blocks(mine: Callable[..., nn.Module], reference: Callable[..., nn.M
             fail(f"{call} gives {type(built).__name__}, not an nn.Module", hint)
         refuse_ready_made(seen, ready_made)
         compare_modules(built, reference(*arguments), shape, f"{call} on an input of shape {shape}: ", hint,
-                        ready_made=ready_made, macs=macs, shortcut=shortcut)
+                        ready_made=ready_made, macs=macs, shortcut=shortcut, join=join)
 
 
 def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...], label: str = "", hint: str = "", *,
-                    ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "") -> None:
+                    ready_made: Iterable[str] = (), macs: bool = False, shortcut: str = "", join: str = "") -> None:
     """Refuse unless `mine` computes what `reference` does from the same weights on random input of `shape`: in eval
     mode, and in training mode, where gradients and running statistics must agree too.
 
@@ -57,7 +58,8 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     mine, reference = copy.deepcopy(mine).cpu().eval(), copy.deepcopy(reference).cpu().eval()
     refuse_hidden_layers(mine)
     expected = watched_output(reference, torch.randn(shape))[0]
-    seen = run_alone(mine, torch.randn(shape), expected.shape, label, hint, shortcut)
+    axes = _joined_by(reference, shape)
+    seen = run_alone(mine, torch.randn(shape), expected.shape, label, hint, shortcut, axes, join)
     refuse_ready_made(seen, ready_made)
     refuse_hooks_at_work(mine, torch.randn(shape), label)
     count, right = _parameters(mine), _parameters(reference)
@@ -71,7 +73,7 @@ def compare_modules(mine: nn.Module, reference: nn.Module, shape: tuple[int, ...
     except ValueError as error:  # the two cannot be matched layer by layer, and the message says where
         fail(f"{label}{error}", hint)
     if not result.equal:
-        explain_join(seen, _joined_by(reference, shape), label)
+        explain_join(seen, axes, label)
         fail(f"{label}{result.first_difference}", hint)
     for note in result.notes:
         if note.startswith(NO_BATCH_NORM):  # equal in eval mode, but another thing to train
@@ -90,10 +92,11 @@ def watched_output(module: nn.Module, x: Tensor) -> tuple[Any, Watched]:
 
 
 def run_alone(mine: nn.Module, x: Tensor, expected: Sequence[int], label: str = "", hint: str = "",
-              shortcut: str = "") -> Watched:
+              shortcut: str = "", axes: Iterable[int] = (1,), join: str = "") -> Watched:
     """Run a learner's module by itself, so that an error in it is told with its line; refuse the usual slips.
 
-    `expected` is the shape of a right output, `shortcut` as in `compare_blocks`.
+    `expected` is the shape of a right output, `axes` are those along which maps may be concatenated, `shortcut` and
+    `join` as in `compare_blocks`.
     """
     refuse_other_dtype(mine, label)
     given = x.clone()
@@ -101,7 +104,7 @@ def run_alone(mine: nn.Module, x: Tensor, expected: Sequence[int], label: str = 
         try:
             y = mine(given)
         except RuntimeError as error:
-            _explain_sizes(error, seen, label, hint, shortcut)
+            _explain_sizes(error, seen, label, hint, shortcut, axes, join)
             raise
     refuse_layers_made(seen, label)
     refuse_no_tensor(y, label, hint)
@@ -109,16 +112,19 @@ def run_alone(mine: nn.Module, x: Tensor, expected: Sequence[int], label: str = 
         fail(f"{label}the block overwrites its input, which its shortcut or another branch may need; "
              "use no in-place operation on it", hint)
     if tuple(y.shape) != tuple(expected):
-        explain_join(seen, label=label)
+        explain_join(seen, axes, label)
     return seen
 
 
-def _explain_sizes(error: RuntimeError, seen: Watched, label: str, hint: str, shortcut: str) -> None:
+def _explain_sizes(error: RuntimeError, seen: Watched, label: str, hint: str, shortcut: str, axes: Iterable[int],
+                   join: str) -> None:
     said = str(error)
     if 0 in seen.joined:  # whatever broke later
-        explain_join(seen, label=label)
+        explain_join(seen, axes, label)
     if "Sizes of tensors must match" in said:
-        explain_join(seen, label=label)
+        if join:
+            fail(f"{label}{join} ({said.splitlines()[0]})", hint)
+        explain_join(seen, axes, label)
         fail(f"{label}maps of different sizes cannot be concatenated: a layer lacks the padding that keeps the size, "
              f"or has another stride than its neighbours ({said.splitlines()[0]})", hint)
     if shortcut and "must match the size" in said:
@@ -127,7 +133,10 @@ def _explain_sizes(error: RuntimeError, seen: Watched, label: str, hint: str, sh
 
 
 def _joined_by(module: nn.Module, shape: Sequence[int]) -> set[int]:
-    return {1, *watched_output(module, torch.randn(shape))[1].joined}
+    """Axes along which maps may be concatenated: the channels, and, where the module itself does so along rows or
+    columns, those too, since maps may be turned."""
+    axes = {1, *watched_output(module, torch.randn(shape))[1].joined}
+    return axes | {2, 3} if axes & {2, 3} else axes
 
 
 def refuse_other_macs(mine: nn.Module, reference: nn.Module, shape: Sequence[int], label: str = "",
@@ -171,12 +180,20 @@ def _compare_in_training(ours: nn.Module, theirs: nn.Module, shape: Sequence[int
     noted = {word: note.replace("; no effect in eval mode", "") for note in notes for word in ("momentum", "dropout")
              if word in note}
     with default_dtype(dtype):
-        state = copy.deepcopy(ours.state_dict())
+        states = [copy.deepcopy(model.state_dict()) for model in (ours, theirs)]
         got, expected = _step(ours, x), _step(theirs, x)
+        if got[0].shape != expected[0].shape:
+            fail(f"{label}for {len(x)} images the output has shape {tuple(got[0].shape)}, not "
+                 f"{tuple(expected[0].shape)}. Is a size written down that belongs to another batch?")
+        frozen, frozen_there = (_frozen_norms(*one) for one in zip((ours, theirs), states, strict=True))
         if relative_error(got[0], expected[0]) > tolerance:
-            ours.load_state_dict(state)
-            fail(label + (_why_other_output(ours, x, got[0], tolerance) or noted.get("dropout") or
-                          "the outputs differ, and so does what BatchNorm sees there"))
+            for model, state in zip((ours, theirs), states, strict=True):
+                model.load_state_dict(state)
+            if frozen and not frozen_there:
+                fail(f"{label}the running statistics of your BatchNorm `{frozen[0]}` do not move there: it normalises "
+                     "with them, or is never called, where it should use the statistics of the batch")
+            fail(label + (_why_other_output(ours, theirs, x, got[0], tolerance) or noted.get("dropout") or
+                          "the outputs differ: something in it depends on the mode, or on the number of images"))
         _refuse_other_gradients(ours, theirs, got[1], expected[1], tolerance, label)
         with torch.no_grad():
             after = [model.eval()(x) for model in (ours, theirs)]
@@ -185,9 +202,16 @@ def _compare_in_training(ours: nn.Module, theirs: nn.Module, shape: Sequence[int
                                                "momentum or because a layer is called more than once"))
 
 
-def _why_other_output(ours: nn.Module, x: Tensor, got: Tensor, tolerance: float) -> str | None:
+def _frozen_norms(model: nn.Module, before: Mapping[str, Tensor]) -> list[str]:
+    """Norms whose running statistics a step in training mode has left as they were."""
+    return [name for name, norm in model.named_modules() if isinstance(norm, NORMS) and norm.running_mean is not None
+            and torch.equal(norm.running_mean, before.get(f"{name}.running_mean", torch.zeros(0)))]
+
+
+def _why_other_output(ours: nn.Module, theirs: nn.Module, x: Tensor, got: Tensor, tolerance: float) -> str | None:
     """Words for an output in training mode that is not the reference's."""
-    if relative_error(_step(ours, x, seed=1)[0], got) > tolerance:
+    random = [relative_error(_step(one, x, seed=1)[0], _step(one, x)[0]) > tolerance for one in (ours, theirs)]
+    if random[0] and not random[1]:
         rates = sorted({m.p for m in ours.modules() if isinstance(m, nn.modules.dropout._DropoutNd)})
         which = f" with p={', '.join(f'{p:g}' for p in rates)}" if rates else ""
         return f"two runs on the same input differ. There is dropout{which}, or the like, which does not belong here"
@@ -259,6 +283,13 @@ def compare_functions(mine: Callable[..., Tensor], reference: Callable[..., Tens
     for y in got:
         refuse_no_tensor(y, "", hint)
     if not all_close(got, right):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            again = outputs(mine)
+        if all(isinstance(y, Tensor) for y in again) and any(a.shape == b.shape and not torch.equal(a, b)
+                                                             for a, b in zip(got, again, strict=True)):
+            fail("your function gives another result each time for the same arguments: something random is in it, such "
+                 "as dropout", hint)
         for reason, mistaken in (mistakes or {}).items():
             if _gives(mistaken, outputs, got):
                 fail(reason, hint)
@@ -296,10 +327,11 @@ def _refuse_first_difference(cases: Sequence[tuple], got: Sequence[Tensor], righ
         if y.shape != expected.shape:
             fail(f"{label}the output has shape {tuple(y.shape)}, not {tuple(expected.shape)}", hint)
         if not all_close([y], [expected]):
-            wrong = ~torch.isclose(y.to(expected), expected, rtol=1e-4, atol=1e-5)
+            wrong = ~_close(y, expected)
             place = tuple(wrong.nonzero()[0].tolist())
-            fail(f"{label}{int(wrong.sum())} of {wrong.numel()} values are wrong, the first at index {place}: "
-                 f"{y[place].item():.4g} instead of {expected[place].item():.4g}", hint)
+            which = (f"{int(wrong.sum())} of {wrong.numel()} values are wrong, the first at index {place}: " if place
+                     else "the result is ")
+            fail(f"{label}{which}{y[place].item():.4g} instead of {expected[place].item():.4g}", hint)
 
 
 def _parameters(model: nn.Module) -> int:
@@ -313,8 +345,13 @@ def refuse_no_tensor(y: Any, label: str = "", hint: str = "") -> None:
 
 
 def all_close(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    return all(a.shape == b.shape and torch.allclose(a.to(b), b, rtol=1e-4, atol=1e-5)
-               for a, b in zip(got, expected, strict=True))
+    return all(a.shape == b.shape and _close(a, b).all() for a, b in zip(got, expected, strict=True))
+
+
+def _close(a: Tensor, b: Tensor) -> Tensor:
+    """Which values agree, as closely as the type of `a` can tell: half precision has three digits, or two."""
+    step = 4 * torch.finfo(a.dtype).eps if a.is_floating_point() else 0.0
+    return torch.isclose(a.to(b), b, rtol=max(1e-4, step), atol=max(1e-5, step / 4))
 
 
 def _summary(case: tuple) -> str:

@@ -13,7 +13,7 @@ from lwcourse.checks.helpers.slips import refuse_layers_made
 from lwcourse.checks.helpers.watch import watch
 
 PRODUCTS = ("mul", "mul_", "addcmul", "addcmul_", "div", "div_")
-CONSTANT = 16  # different values that a tensor from elsewhere may have, as a mask or a blur kernel has
+CONSTANT = 16  # different values that tensors from elsewhere may have in all, as a mask or the mean of colours has
 
 
 class Operators(TorchDispatchMode):
@@ -34,6 +34,7 @@ class Operators(TorchDispatchMode):
         self._kept = [tensor.untyped_storage() for tensor in (*weights, *inputs)]  # alive, so that addresses stay apart
         self._known = {storage.data_ptr() for storage in self._kept}
         self._fixed = {tensor.untyped_storage().data_ptr() for tensor in weights}
+        self._constants: dict[int, int] = {}  # address -> different values of a tensor from elsewhere
         self.products = 0
         self.foreign: list[tuple[int, ...]] = []
         self.standard: list[tuple[tuple[int, ...], int, int]] = []
@@ -58,9 +59,13 @@ class Operators(TorchDispatchMode):
         return result
 
     def _is_foreign(self, tensor: Tensor) -> bool:
-        return (tensor.is_floating_point() and tensor.numel() > CONSTANT
-                and tensor.untyped_storage().data_ptr() not in self._known
-                and len(set(tensor.detach().flatten().tolist())) > CONSTANT)
+        """Whether it comes from elsewhere, and all that does has too many different values for masks and the like."""
+        storage = tensor.untyped_storage()
+        if not tensor.is_floating_point() or storage.data_ptr() in self._known or tensor.numel() < 2:
+            return False
+        self._kept.append(storage)
+        self._constants[storage.data_ptr()] = len(set(tensor.detach().flatten().tolist()))
+        return sum(self._constants.values()) > CONSTANT
 
 
 def operators_of(network: nn.Module, size: Sequence[int]) -> Operators:

@@ -101,6 +101,15 @@ def refuse_probabilities(logits: Tensor, what: str = "your network") -> None:
              "softmax inside, and a second one flattens its gradients", "return what the last layer gives, as it is")
 
 
+def refuse_squashed(network: nn.Module, x: Tensor, what: str = "your network") -> None:
+    """Refuse a network that ends in a sigmoid where logits are wanted: whatever goes in, it gives 0 to 1."""
+    with torch.no_grad():
+        outputs = [network(factor * x) for factor in (1, 1e4, -1e4)]
+    if all(bool((y >= 0).all() and (y <= 1).all()) for y in outputs) and any(bool((y > 0).any()) for y in outputs):
+        fail(f"{what} gives numbers between 0 and 1 for every image, as a sigmoid at its end does. The loss takes "
+             "logits, and has a softmax inside", "return what the last layer gives, as it is")
+
+
 def refuse_mixed_batch(network: nn.Module, x: Tensor) -> None:
     """Refuse a network, in eval mode, whose output for one image depends on the other images of the batch."""
     with torch.no_grad():

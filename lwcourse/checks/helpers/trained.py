@@ -19,6 +19,7 @@ from lwcourse.checks.helpers.slips import (
     refuse_mixed_batch,
     refuse_other_dtype,
     refuse_probabilities,
+    refuse_squashed,
 )
 from lwcourse.data import Data
 from lwcourse.profile import profile
@@ -72,6 +73,7 @@ def ten_class_network(answer: Callable[[], nn.Module], size: tuple[int, int, int
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         fail(f"two images of {' x '.join(map(str, size))} must give logits of shape (2, 10), got {got}")
     refuse_probabilities(logits)
+    refuse_squashed(network, images)
     refuse_mixed_batch(network, images)
     return network
 

@@ -192,12 +192,33 @@ class Gates(dict):
         super().__init__(stem=CoordinateAttention(8))
 
 
+class CaByMatrices(nn.Module):
+    """Matrices in a ParameterDict, h-swish written out, slices, and einsum at the end."""
+
+    def __init__(self, channels, reduction=32):
+        super().__init__()
+        hidden = max(8, channels // reduction)
+        sizes = {"squeeze": (hidden, channels), "rows": (channels, hidden), "columns": (channels, hidden)}
+        self.w = nn.ParameterDict({name: torch.randn(size) / 4 for name, size in sizes.items()})
+        self.b = nn.ParameterDict({name: torch.zeros(size[0], 1) for name, size in sizes.items()})
+        self.norm = nn.BatchNorm1d(hidden)
+
+    def forward(self, x):
+        y = torch.cat([x.mean(-1), x.mean(-2)], dim=-1)
+        y = self.norm(torch.einsum("hc,ncl->nhl", self.w["squeeze"], y) + self.b["squeeze"])
+        y = y * F.relu6(y + 3) / 6
+        rows = (self.w["rows"] @ y[..., :x.shape[2]] + self.b["rows"]).sigmoid()
+        columns = (self.w["columns"] @ y[..., x.shape[2]:] + self.b["columns"]).sigmoid()
+        return x * torch.einsum("nch,ncw->nchw", rows, columns)
+
+
 RIGHT = {
     "05.1": {"Conv1d": the(Eca), "Conv2d": the(EcaByConv2d), "a parameter": the(EcaByParameter),
              "windows and einsum": the(EcaByWindows), "a linear layer": the(EcaByLinear), "by hand": the(EcaByHand),
              "one Sequential": the(EcaInOne)},
     "05.2": {"a list of openings": the(Ca), "columns first": the(CaColumnsFirst), "Conv1d": the(CaFlat),
-             "linear layers": the(CaByLinear), "F.conv2d": the(CaByFunctions), "pooling modules": the(CaPooled)},
+             "matrices in a dictionary": the(CaByMatrices), "linear layers": the(CaByLinear),
+             "F.conv2d": the(CaByFunctions), "pooling modules": the(CaPooled)},
     "05.3": {"measured elsewhere": the(TIMES), "on a slow machine": lambda: TIMES | {"SA": 3.0, "Triplet": 7.5},
              "on a fast one": lambda: TIMES | {"SE": 0.99, "ECA": 0.98, "CA": 1.1, "SA": 1.12, "Triplet": 1.5},
              "tensors": lambda: {kind: value if kind == "why" else torch.tensor(value)

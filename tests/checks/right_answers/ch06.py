@@ -151,9 +151,39 @@ class Filters(nn.Module):
         return self.mix(F.gelu(self.norm(F.conv2d(x, self.filter, padding=4, groups=32))))
 
 
+class OneNorm(nn.Module):
+    """Towers end in bare convolutions, and what they give is normalised together."""
+
+    def __init__(self, in_channels, conv1, reduce3, conv3, reduce5, conv5, pool):
+        super().__init__()
+        self.a = nn.Conv2d(in_channels, conv1, 1, bias=False)
+        self.b = nn.Sequential(conv(in_channels, reduce3, 1), nn.Conv2d(reduce3, conv3, 3, padding=1, bias=False))
+        self.c = nn.Sequential(conv(in_channels, reduce5, 1), nn.Conv2d(reduce5, conv5, 5, padding=2, bias=False))
+        self.d = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(in_channels, pool, 1, bias=False))
+        self.norm = nn.BatchNorm2d(conv1 + conv3 + conv5 + pool)
+
+    def forward(self, x):
+        return self.norm(torch.cat([self.a(x), self.b(x), self.c(x), self.d(x)], 1)).relu()
+
+
+class OneByOnes(nn.Module):
+    """All 1x1 convolutions of x are one, whose output is split."""
+
+    def __init__(self, in_channels, conv1, reduce3, conv3, reduce5, conv5, pool):
+        super().__init__()
+        self.sizes = [reduce5, conv1, reduce3]
+        self.first, self.fourth = conv(in_channels, sum(self.sizes), 1), conv(in_channels, pool, 1)
+        self.second, self.third = conv(reduce3, conv3, 3), conv(reduce5, conv5, 5)
+
+    def forward(self, x):
+        five, one, three = self.first(x).split(self.sizes, 1)
+        return torch.cat([one, self.second(three), self.third(five), self.fourth(F.max_pool2d(x, 3, 1, 1))], 1)
+
+
 RIGHT = {
     "06.1": {"by name": lambda: ByName, "called backwards": lambda: Backwards, "joined in steps": lambda: Concatenated,
              "into slices": lambda: IntoSlices, "maxima of windows": lambda: WindowMaxima,
+             "one norm for all": lambda: OneNorm, "one 1x1, split": lambda: OneByOnes,
              "a dictionary": lambda: Dictionary, "functions": lambda: Functional},
     "06.2": {
         "integers": lambda: {"field": 13, **MACS},

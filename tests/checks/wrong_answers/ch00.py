@@ -13,6 +13,11 @@ def counted(expression):
     return lambda: conv_macs
 
 
+def depthwise_by_default():
+    return lambda in_channels, out_channels, kernel, height, width, groups=None: (
+        in_channels // (groups or in_channels) * out_channels * kernel**2 * height * width)
+
+
 def share(weight, chosen, base=lambda module: True):
     """A function that divides the `weight` of the `chosen` layers by that of the `base` layers."""
     def build():
@@ -28,6 +33,10 @@ def share(weight, chosen, base=lambda module: True):
 
 def macs(layer):
     return layer.macs
+
+
+def traffic(layer):
+    return layer.traffic_bytes
 
 
 def params(layer):
@@ -62,6 +71,17 @@ def of_layers(chosen, whole=lambda cost: cost.macs):
         modules, cost = dict(network.named_modules()), lw.profile(network, input_size)
         return sum(layer.macs for layer in cost.layers if chosen(layer.name, modules[layer.name])) / whole(cost)
     return lambda: depthwise_share
+
+
+def one_layer(place):
+    def depthwise_share(network, input_size):
+        modules, cost = dict(network.named_modules()), lw.profile(network, input_size)
+        return [layer.macs for layer in cost.layers if is_depthwise(modules[layer.name])][place] / cost.macs
+    return lambda: depthwise_share
+
+
+def rounded(decimals):
+    return lambda: lambda network, input_size: round(share(macs, is_depthwise)()(network, input_size), decimals)
 
 
 def fixed_size(side):
@@ -115,6 +135,14 @@ def stride_elsewhere(network):
     network.blocks[2].depthwise.conv.stride = (2, 2)
 
 
+def stride_in_the_projection(network):
+    network.blocks[3].project.conv.stride = (2, 2)
+
+
+def stride_by_pooling(network):
+    network.blocks[3].project = nn.Sequential(nn.MaxPool2d(1, 2), *network.blocks[3].project)
+
+
 def all_projections(network):
     for block in network.blocks:
         block.project.act = nn.Identity()
@@ -157,7 +185,11 @@ WRONG = {
         "one filter": (counted("c * k**2 * h * w // g"), "you count one filter"),
         "one channel": (counted("d * k**2 * h * w"), "`in_channels` is missing"),
         "bias": (counted("(c * k**2 // g + 1) * d * h * w"), "additions of a bias"),
-        "channels added": (counted("(c + d) * k**2 * h * w // g"), "groups=1): 19,600 is too small, about 3 times"),
+        "channels added": (counted("(c + d) * k**2 * h * w // g"), "conv_macs(5, 9, 5, 7, 8): 19,600 is too small"),
+        "depthwise by default": (depthwise_by_default, "without groups the default must be 1"),
+        "millions": (counted("c * d * k**2 * h * w / g / 1e6"), "millions of MACs"),
+        "thousands": (counted("c * d * k**2 * h * w // g // 1000"), "thousands of MACs"),
+        "output taken for input": (counted("c * d * k**2 * (h - k + 1) * (w - k + 1) // g"), "you take kernel - 1 off"),
         "text": (counted("str(c * d * k**2 * h * w // g)"), "not a number"),
         "nothing": (counted("None"), "is the return missing?"),
     },
@@ -180,6 +212,11 @@ WRONG = {
         "the others": (share(macs, lambda module: not is_depthwise(module)), "all other layers"),
         "as many channels out": (of_layers(lambda name, module: is_depthwise(module)
                                            and module.in_channels == module.out_channels), "more channels out than in"),
+        "bytes": (share(traffic, is_depthwise), "by the bytes that they move"),
+        "= for +=": (one_layer(-1), "the last of the depthwise convolutions"),
+        "return in the loop": (one_layer(0), "the first of the depthwise convolutions"),
+        **{f"{decimals} decimals": (rounded(decimals), f"you round, as to {decimals} decimals")
+           for decimals in range(1, 6)},
         "always 224 pixels": (fixed_size(224), "`input_size` makes no difference"),
         "always 100 pixels": (fixed_size(100), "`input_size` makes no difference"),
         "the profile": (lambda: lambda network, input_size: lw.profile(network, input_size), "this is a whole profile"),
@@ -197,6 +234,8 @@ WRONG = {
         "all activations gone": (mend(stride, shortcut, all_projections), ("blocks.0", "activation is missing")),
         "all blocks new": (mend(all_blocks), ("layers without an error are new", "blocks.0.")),
         "a new stem": (mend(stride, linear, shortcut, new_stem), ("layers without an error are new", "stem.conv")),
+        "the stride in the projection": (mend(stride_in_the_projection, linear, shortcut), ("more work", "MACs")),
+        "the stride by pooling": (mend(stride_by_pooling, linear, shortcut), ("more work", "MACs")),
         "a new network": (new_network, "the network that it is given"),
         "nothing returned": (nothing_returned, "return network"),
     },

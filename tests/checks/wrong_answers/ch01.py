@@ -115,6 +115,16 @@ def to_other_side(x, groups):
     return x.roll(1, dims=1)
 
 
+def rows_and_columns(x, groups):
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, w, h).transpose(1, 2).reshape(n, c, w, h).transpose(2, 3)
+
+
+def images_mixed(x, groups):
+    n, c, h, w = x.shape
+    return x.reshape(groups, n * c // groups, h, w).transpose(0, 1).reshape(n, c, h, w)
+
+
 def pixels_turned(x, groups):
     y = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
     return y.flip(3)
@@ -177,6 +187,15 @@ COST = lw.profile(lw.create_model("mobilenet_v2", width=0.5), (3, 160, 160))
 def of_all_layers(batch):
     return sum(batch * one.macs <= 6 * (batch * (one.input_bytes + one.output_bytes) + one.parameter_bytes)
                for one in COST.layers)
+
+
+def counts_of(chosen, macs=1, weights=1):
+    """Counts of the layers that a function chooses; `macs` and `weights` say how often each of them counts."""
+    def below(batch):
+        return sum(macs * batch * one.macs < 6 * (batch * (one.input_bytes + one.output_bytes)
+                                                  + weights * one.parameter_bytes)
+                   for one in COST.layers if chosen(one))
+    return lambda: report(**{"below the ridge, batch 1": below(1), "below the ridge, batch 16": below(16)})
 
 
 def shares(numerator, denominator):
@@ -331,6 +350,8 @@ WRONG = {
         "kernel once": (changed(weights="k * i * o // g"), "you use the kernel's side once"),
         "no kernel": (changed(weights="i * o // g"), "you leave the kernel out"),
         "bias has no parameters": (changed(params="w"), "bias is missing"),
+        "bias is a single number": (changed(params="w + b"), "bias as a single number"),
+        "dilated weights": (changed(weights="(d * (k - 1) + 1)**2 * i * o // g"), "adds no weights"),
         "always a bias": (changed(params="w + o"), "you count a bias where there is none"),
         "bias counted as MACs": (changed(macs="(w + b * o) * y * x"), "additions of the bias"),
         "two a MAC": (changed(macs="2 * w * y * x"), "a multiply and an add as two"),
@@ -349,7 +370,10 @@ WRONG = {
         "groups exchanged whole": (whole_groups, "whole groups"),
         "maps torn apart": (torn_maps, "tears the maps apart"),
         "another order": (shuffle(to_other_side), "channels 0 1 2 3 4 5 become 5 0 1 2 3 4"),
-        "pixels turned": (shuffle(pixels_turned), "values are wrong"),
+        "pixels turned": (shuffle(pixels_turned), "pixels change their places"),
+        "rows and columns": (shuffle(rows_and_columns), "rows and columns"),
+        "images mixed": (shuffle(images_mixed), "the images of the batch are mixed"),
+        "doubled": (shuffle(lambda x, groups: 2 * ChannelShuffle(groups)(x)), "become 0 6 2 8 4 10"),
         "in place": (in_place, "overwrites its input"),
         "the course's": (shuffle(lambda x, groups: ChannelShuffle(groups)(x)), "the course's `ChannelShuffle`"),
         "PyTorch's": (shuffle(torch.channel_shuffle), "PyTorch's own channel shuffle"),
@@ -368,6 +392,9 @@ WRONG = {
         "pointwise weight forgotten": (filters_only, "1x1 weights are missing"),
         "channels exchanged": (transposed, "output and input channels are exchanged"),
         "mirrored": (mirrored, "mirrored"),
+        "upside down": (twin(lambda depthwise, pointwise: pointwise * depthwise.transpose(0, 1).flip(2)),
+                        "your kernels are upside down"),
+        "sideways": (twin(lambda depthwise, pointwise: pointwise * depthwise.transpose(0, 1).flip(3)), "sideways"),
         "a depthwise weight": (still_depthwise, "as of a depthwise"),
         "turned": (twin(lambda depthwise, pointwise: pointwise * depthwise.permute(1, 0, 3, 2)),
                    "rows and columns of your kernels"),
@@ -406,6 +433,11 @@ WRONG = {
             16 * one.macs < 6 * one.traffic_bytes for one in COST.layers if is_conv(one))}), "inputs and outputs grow"),
         "all layers": (reported(**{"below the ridge, batch 1": of_all_layers(1),
                                    "below the ridge, batch 16": of_all_layers(16)}), "you count all layers"),
+        "all layers that move bytes": (counts_of(lambda one: one.traffic_bytes), "layers of all kinds below the ridge"),
+        "all layers with parameters": (counts_of(lambda one: one.params), "you count all layers with parameters"),
+        "the classifier too": (counts_of(lambda one: one.macs), "you count the classifier too"),
+        "FLOPs": (counts_of(is_conv, macs=2), "you compare FLOPs"),
+        "counts without weights": (counts_of(is_conv, weights=0), "bytes of the parameters are missing"),
         "shares for counts": (reported(**{"below the ridge, batch 1": 46 / 52, "below the ridge, batch 16": 31 / 52}),
                               "asked is how many there are"),
         "MACs and bytes": (lambda: report(**{key: sum(getattr(one, cost) for one in COST.layers if is_filter(one))

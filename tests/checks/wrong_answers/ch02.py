@@ -234,6 +234,32 @@ def macs(**changed):
     return lambda: {"as published": PUBLISHED, "dense 3x3": DENSE, "no expansion": NARROW} | changed
 
 
+def profiled(block, side=224):
+    with torch.device("meta"):
+        return lw.profile(MobileNetV2(block=block), (3, side, side)).macs
+
+
+def narrow(before, after, stride, expand):
+    return InvertedResidual(before, after, stride, 1)
+
+
+def dense(before, after, stride, expand):
+    built = InvertedResidual(before, after, stride, expand)
+    built.depthwise = ConvBNAct(expand * before, expand * before, 3, stride, act=nn.ReLU6)
+    return built
+
+
+def at_side(side):
+    return lambda: {"as published": profiled(InvertedResidual, side), "dense 3x3": profiled(dense, side),
+                    "no expansion": profiled(narrow, side)}
+
+
+def expansion_out_at(stride):
+    def some(before, after, own, expand):
+        return InvertedResidual(before, after, own, 1 if own == stride else expand)
+    return lambda: macs(**{"no expansion": profiled(some)})()
+
+
 def all_times(factor):
     return lambda: {"as published": PUBLISHED * factor, "dense 3x3": DENSE * factor, "no expansion": NARROW * factor}
 
@@ -432,6 +458,10 @@ WRONG = {
         "millions": (macs(**{"as published": PUBLISHED / 1e6, "dense 3x3": DENSE / 1e6, "no expansion": NARROW / 1e6}),
                      "these are millions"),
         "a smaller image": (macs(**{"as published": 24_595_968}), "as published: 24,595,968 is too small"),
+        **{f"images of {side} pixels": (at_side(side), f"for images of {side} x {side} pixels") for side in
+           (32, 64, 96, 128, 160, 192, 256)},
+        "expansion out at stride 2 only": (expansion_out_at(2), "expansion in the blocks of stride 1"),
+        "expansion out at stride 1 only": (expansion_out_at(1), "expansion in the blocks of stride 2"),
         "one of three": (lambda: {"as published": PUBLISHED}, "the keys must be"),
     },
     "02.4": {

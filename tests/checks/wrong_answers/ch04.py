@@ -59,7 +59,7 @@ def clipped(d):
 
 def adder(*, output=lambda d: -d.abs().sum(2), for_x=clipped, for_w=lambda d: d,
           scale=lambda grad: 0.2 * grad.numel()**0.5 / grad.norm(), weight=True, clip_sum=False, swap=False,
-          give=tuple, spoil=False, blind=False):
+          give=tuple, spoil=False, blind=False, by_g=None, g_for_w=True):
     """Builds an adder's autograd function with one mistake."""
     def build():
         class Adder(torch.autograd.Function):
@@ -77,8 +77,8 @@ def adder(*, output=lambda d: -d.abs().sum(2), for_x=clipped, for_w=lambda d: d,
             def backward(ctx, g):
                 x, w = ctx.saved_tensors
                 d = x[:, None] - w
-                grad_w = (g[:, :, None] * for_w(d)).sum(0)
-                grad_x = (g[:, :, None] * for_x(d)).sum(1)
+                grad_w = ((g[:, :, None] if g_for_w else 1) * for_w(d)).sum(0)
+                grad_x = (by_g(g[:, :, None], d) if by_g else g[:, :, None] * for_x(d)).sum(1)
                 grad_x, grad_w = grad_x.clamp(-1, 1) if clip_sum else grad_x, grad_w * scale(grad_w) if weight else None
                 return give((grad_w, grad_x) if swap else (grad_x, grad_w))
         return Adder
@@ -114,6 +114,7 @@ def adders_without_norm():
 
 
 BUILT = plain_cnn()
+PER_COLUMN = {"keepdim": True, "dim": 0}
 PER_TEMPLATE = {"keepdim": True, "dim": 1}
 
 WRONG = {
@@ -145,7 +146,15 @@ WRONG = {
     "04.2": {
         "minus missing": (adder(output=lambda d: d.abs().sum(2)), "the minus is missing"),
         "squared": (adder(output=lambda d: -d.square().sum(2)), "the differences are squared"),
-        "the mean": (adder(output=lambda d: -d.abs().mean(2)), "the output is wrong: it is"),
+        "the mean": (adder(output=lambda d: -d.abs().mean(2)), "you take the mean of the differences"),
+        "half": (adder(output=lambda d: -d.abs().sum(2) / 2), "the output is wrong: it is 0.5 times"),
+        "clipped at zero": (adder(for_x=lambda d: (-d).clamp(0, 1)), "clipped to other limits"),
+        "clipped at a half": (adder(for_x=lambda d: (-d).clamp(-0.5, 0.5)), "clipped to [-0.5, 0.5]"),
+        "clipped after g": (adder(by_g=lambda g, d: (g * -d).clamp(-1, 1)), "clip w - x first"),
+        "g left out for x": (adder(by_g=lambda g, d: clipped(d)), "g, is left out: each clipped"),
+        "g left out for w": (adder(g_for_w=False), "g, is left out of the weight's gradient"),
+        "a norm for each column": (adder(scale=lambda grad: 0.2 * grad.numel()**0.5 / grad.norm(**PER_COLUMN)),
+                                   "the norm is taken of each column"),
         "the largest difference": (adder(output=lambda d: -d.abs().amax(2)), "by no usual mistake"),
         "summed over the templates": (adder(output=lambda d: -d.abs().sum(1)), "must have shape"),
         "no output": (adder(output=lambda d: None), "is the return missing?"),

@@ -51,6 +51,28 @@ def eca_one_axis(axis=2):
     return Eca
 
 
+def eca_padded(front):
+    def build():
+        class Eca(nn.Module):
+            def __init__(self, channels):
+                super().__init__()
+                self.more = adaptive_kernel_size(channels) - 1
+                self.conv = nn.Conv1d(1, 1, self.more + 1, bias=False)
+
+            def forward(self, x):
+                means = F.pad(x.mean(dim=(2, 3)).unsqueeze(1), (self.more, 0) if front else (0, self.more))
+                return x * self.conv(means).sigmoid().transpose(1, 2).unsqueeze(-1)
+        return Eca
+    return build
+
+
+def eca_in_a_row():
+    class Eca(eca()()):
+        def forward(self, x):
+            return x * self.conv(x.mean(dim=(2, 3)).reshape(1, 1, -1)).sigmoid().reshape(len(x), -1, 1, 1)
+    return Eca
+
+
 def eca_over_pixels():
     class Eca(nn.Module):
         def __init__(self, channels):
@@ -240,6 +262,11 @@ CA = CoordinateAttention(8)
 WRONG = {
     "05.1": {
         "no sigmoid": (eca(squash=lambda x: x), "the sigmoid is missing"),
+        "sigmoid first": (eca(pool=lambda x: x.mean(dim=(2, 3)).sigmoid(), squash=lambda x: x),
+                          "the sigmoid comes before the convolution"),
+        "padded in front": (eca_padded(True), "the padding is in front alone"),
+        "padded behind": (eca_padded(False), "the padding is behind alone"),
+        "all images in a row": (eca_in_a_row, "the means of all images are one signal"),
         "two sigmoids": (eca(squash=lambda x: x.sigmoid().sigmoid()), "there are two sigmoids"),
         "hard sigmoid": (eca(squash=F.hardsigmoid), "hard sigmoid"),
         "tanh": (eca(squash=torch.tanh), "is a tanh"),
@@ -314,7 +341,8 @@ WRONG = {
         "ratios of MACs": (counts("macs"), "these are ratios of MACs"),
         "ratios of parameters": (counts("params"), "these are ratios of parameters"),
         "seconds": (times(SE=1e-3, ECA=1e-3, CA=2e-3, SA=5e-3, Triplet=7e-3), "these look like seconds"),
-        "percent": (times(SE=115.0, ECA=110.0, CA=135.0, SA=160.0, Triplet=300.0), "these look like percent"),
+        "milliseconds": (times(SE=4.64, ECA=4.36, CA=5.44, SA=6.12, Triplet=11.92), "these look like milliseconds"),
+        "percent": (times(SE=115.0, ECA=110.0, CA=135.0, SA=160.0, Triplet=300.0), "milliseconds, or percent"),
         "added share": (times(SE=0.15, ECA=0.1, CA=0.35, SA=0.6, Triplet=2.0), "the ratio minus 1"),
         "upside down": (times(SE=0.9, ECA=0.95, CA=0.8, SA=0.4, Triplet=0.3), "upside down"),
         "below zero": (times(SE=-1.0), "is a positive number"),

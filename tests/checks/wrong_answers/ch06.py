@@ -278,6 +278,8 @@ WRONG = {
                                     ["cannot be concatenated", "lacks the padding"]),
         "towers that do not add up": (design(lambda: Branches([tower(32, (8, 1)), tower(32, (8, 3))])),
                                       ["must keep the shape", "(2, 16, 16, 16)"]),
+        "norm of one size": (design(lambda: nn.Sequential(ConvBNAct(32, 32, 9, groups=32), nn.LayerNorm([32, 16, 16]))),
+                             ["must run on maps of 8 x 8 pixels too, and breaks there: Given normalized_shape"]),
         "no return": (design(lambda: None), "is the return missing?"),
         "a tuple": (design(lambda: ReturnsTwo()), "the output is tuple, not a tensor"),
         "one object": (lambda: lambda: SHARED, "the same module, or the same weights"),

@@ -55,6 +55,8 @@ def esp(*, fuse="right", shortcut="right", rates=RATES, padding=None, order="sum
                     for i in (3, 2, 1):
                         maps[i] = maps[i] + maps[i + 1]
                 y = torch.cat(maps, dim=axis)
+                if order == "between":
+                    return self.norm.act(self.norm.bn(y) + x if self.adds else self.norm.bn(y))
                 if order == "norm first":
                     return self.norm(y) + x if self.adds else self.norm(y)
                 return self.norm(y + x if self.adds else y)
@@ -213,6 +215,9 @@ WRONG = {
         "shortcut though channels differ": (esp(shortcut="channels ignored"),
                                             ["taken where it cannot be", "12 channels come in and 30 go out"]),
         "BatchNorm before the sum": (esp(order="norm first"), "added after BatchNorm and PReLU"),
+        "input between BatchNorm and PReLU": (esp(order="between"), "added between BatchNorm and PReLU"),
+        "the rest to rate 16, which is not fused": (esp(fuse="not the last", rest=4), [
+            "takes no part in the fusion, and it has", "branch of rate 1"]),
         "BatchNorm missing": (esp(norm=False), "BatchNorm2d"),
         "bias before BatchNorm": (esp(bias=True), "bias"),
         "one slope": (esp(slopes=1), "one slope for all channels"),
@@ -258,7 +263,19 @@ WRONG = {
         "overwrites its input": (lambda: overwrites, "overwrites its input"),
         "Dice": (iou(lambda both, true, predicted: (2 * both / (true + predicted)).nanmean()), "the Dice score"),
         "IoU of each class": (iou(lambda both, true, predicted: both / (true + predicted - both)),
-                              "must not count"),
+                              ["the output has shape (5,)", "one number is asked for"]),
+        "without class 0": (iou(lambda both, true, predicted: ratio(both, true, predicted)[1:].nanmean()),
+                            "class 0 is left out"),
+        "without the last class": (iou(lambda both, true, predicted: ratio(both, true, predicted)[:-1].nanmean()),
+                                   "the last class is left out"),
+        "rows twice in the union": (iou(lambda both, true, predicted: ratio(both, true, true).nanmean()),
+                                    "sums over the predicted classes alone"),
+        "columns twice in the union": (iou(lambda both, true, predicted: ratio(both, predicted, predicted).nanmean()),
+                                       "sums over the true classes alone"),
+        "median": (iou(lambda both, true, predicted: ratio(both, true, predicted).nanmedian()),
+                   "the median over the classes, not"),
+        "median of NumPy": (iou(lambda both, true, predicted: ratio(both, true, predicted).nanquantile(0.5)),
+                            "the median over the classes, between the middle two"),
         "a plain number": (lambda: lambda confusion: 0.5, "not a tensor"),
     },
     "07.3": {

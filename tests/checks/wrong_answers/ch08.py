@@ -138,6 +138,21 @@ def windows():
     return deal
 
 
+def joined(join):
+    """`join` of the input and the right result."""
+    return lambda: lambda x, transform: join(x, stretched(core)()(x, transform))
+
+
+def tokens_added():
+    return stretched(lambda x, transform: core(x, lambda tokens: tokens + transform(tokens)))()
+
+
+def result_thrown_away():
+    def inner(x, transform):
+        return core(x, lambda tokens: (transform(tokens), tokens)[1])
+    return stretched(inner)()
+
+
 def attend(**mistake):
     return lambda: lambda *arguments: _attend(**mistake)(*arguments)
 
@@ -160,6 +175,29 @@ def own(function):
 
 def softmax_detached(queries, keys, values, biases, height, width):
     return _attend()(queries.detach(), keys, values, biases, height, width)
+
+
+def by_own_place(of_queries):
+    """Biases of a query's, or of a key's own place."""
+    def answer(queries, keys, values, biases, height, width):
+        t = torch.arange(height * width)
+        added = biases[:, t // width, t % width]
+        added = added[:, :, None] if of_queries else added[:, None]
+        return ((queries @ keys.mT) / queries.shape[-1] ** 0.5 + added).softmax(-1) @ values
+    return lambda: answer
+
+
+def cut_sum(queries, keys, values, biases, height, width):
+    t = torch.arange(height * width)
+    far = (t[:, None] // width - t // width).abs() + (t[:, None] % width - t % width).abs()
+    added = biases[:, 0, far.clamp(max=biases.shape[-1] - 1)]
+    return F.scaled_dot_product_attention(queries, keys, values, added)
+
+
+def scaled_twice(queries, keys, values, biases, height, width):
+    t = torch.arange(height * width)
+    dy, dx = (t[:, None] // width - t // width).abs(), (t[:, None] % width - t % width).abs()
+    return F.scaled_dot_product_attention(queries / queries.shape[-1] ** 0.5, keys, values, biases[:, dy, dx])
 
 
 def overwrites(queries, keys, values, biases, height, width):
@@ -257,6 +295,10 @@ WRONG = {
         "area": (stretched(core, "area", "area"), ["values are wrong", "how the map is resized"]),
         "not folded": (not_folded, "the output has shape"),
         "folded by reshape": (wrong_way_back, "folding does not give the map back"),
+        "input added": (joined(lambda x, y: x + y), "the input, or your sequences as they were, is added"),
+        "sequences added": (tokens_added, "the input, or your sequences as they were, is added"),
+        "mean with the input": (joined(lambda x, y: (x + y) / 2), "the mean of the input and"),
+        "result of transform thrown away": (result_thrown_away, "what `transform` gives is not used"),
         "transform never called": (never_called, "never called"),
         "detached": (detached, "no gradient"),
         "in place": (in_place, "overwrites its input"),
@@ -266,11 +308,24 @@ WRONG = {
     "08.2": {
         "no scale": (attend(scale="none"), "not divided by the root"),
         "divided by d": (attend(scale="channels"), "not by their root"),
+        "divided by d, with PyTorch's function": (own(scaled_twice), "divides by the root itself"),
         "times the root": (attend(scale="times"), "are multiplied by the root"),
         "root of the positions": (attend(scale="tokens"), "root of the number of positions"),
         "bias after softmax": (attend(where="after softmax"), "added after the softmax"),
         "bias scaled too": (attend(where="before scale"), "scaled with the scores"),
         "no bias": (attend(bias="none"), "the biases are missing"),
+        "bias of the query's place": (by_own_place(True), ["all keys of a query get the same", "by a distance"]),
+        "bias of the key's place": (by_own_place(False), "by the key's own row and column"),
+        "scores times biases": (attend(where="times scores"), "the biases are multiplied with the scores"),
+        "weights times biases": (attend(where="times weights"), "the weights behind the softmax are multiplied"),
+        "one head's biases": (attend(one_head=True), "all heads get the biases of the first"),
+        "sum of distances": (attend(bias="sum"), "the sum is looked up along the columns"),
+        "sum of distances, cut": (own(cut_sum), "the sum is looked up along the columns"),
+        "sum of distances, down": (attend(bias="sum down"), "the sum is looked up along the rows"),
+        "rows only": (attend(bias="rows only"), "only the distance of rows"),
+        "columns only": (attend(bias="columns only"), "only the distance of columns"),
+        "rows in both axes": (attend(bias="rows twice"), "in both axes of the table"),
+        "biases twice": (attend(sign=2), "added twice"),
         "rows and columns swapped": (attend(bias="swapped"), "rows and columns are swapped"),
         "signed offsets": (attend(bias="signed"), "keeps its sign"),
         "column by column": (attend(bias="column by column"), "counted column by column"),
@@ -331,13 +386,15 @@ WRONG = {
         "attention in eval mode only": (mixed(lambda m, t: t if m.training else t + m.weights(t) @ m.v(t)),
                                         "there is no attention in it in training mode"),
         "attention in training only": (mixed(lambda m, t: t + m.weights(t) @ m.v(t) if m.training else t),
-                                       "there is no attention in it:"),
+                                       "there is no attention in it in eval mode:"),
         "attention to a memory": (mixed(lambda m, t: t + F.scaled_dot_product_attention(
             m.memory, m.memory, m.memory).mean(0)), "does not depend on the image"),
         "one token": (design(lambda: net(nn.AdaptiveAvgPool2d(2), MobileViTBlock(16, 32, 1))), "sees 1 token,"),
         "three tokens": (mixed(lambda m, t: t + m.attention(t, t[:, :3], t[:, :3])[0]), "sees 3 tokens,"),
         "one token, copied": (mixed(lambda m, t: t + m.attention(t, *[t.mean(1, keepdim=True).expand_as(t)] * 2)[0]),
-                              "sees 1 token,"),
+                              "sees 1 different key,"),
+        "one token, copied, for PyTorch's function": (mixed(lambda m, t: t + F.scaled_dot_product_attention(
+            m.q(t), *[t.mean(1, keepdim=True).expand_as(t)] * 2)), "sees 1 different key,"),
         "batch_first forgotten": (mixed(lambda m, t: t + m.attention(t, t, t)[0], batch_first=False), "batch_first"),
         "softmax at the end": (design(lambda: nn.Sequential(net(MobileViTBlock(16, 32, 1)), nn.Softmax(1))),
                                "ends in a softmax"),
