@@ -129,8 +129,8 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         "num_workers": num_workers}
     check_settings(settings)
     task = _configured(data.task, class_weights=weight, label_smoothing=label_smoothing or None)
-    if mixup:
-        task.mixing(mixup)
+    with on_cpu():
+        mixing = task.mixing(mixup) if mixup else None
     device = pick_device(device)
     amp = device.type == "cuda" if amp is None else amp
     if channels_last is None:
@@ -156,7 +156,6 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         try:
             with on_cpu():
                 samples = [task.sample(dataset) for dataset in (data.train, data.test)]
-                mixing = task.mixing(mixup) if mixup else None
             for dataset, sample in zip((data.train, data.test), samples, strict=True):
                 task.check(model, dataset, sample, place)
             loading = {"batch_size": batch_size, "num_workers": num_workers,
