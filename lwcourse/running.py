@@ -30,6 +30,17 @@ def error_words(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            return model
+
+
 def plain_network(model: nn.Module, purpose: str) -> nn.Module:
     """The network inside the wrappers of torch.compile and of data parallelism.
 
@@ -38,13 +49,7 @@ def plain_network(model: nn.Module, purpose: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"{purpose} takes a torch.nn.Module, got {type(model).__name__}"
                         + (f" {model.__name__}, a class: build the network first" if isinstance(model, type) else ""))
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif type(model).__name__ == "OptimizedModule" and isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod
-        else:
-            break
+    model = unwrapped(model)
     refuse_lazy(model, purpose)
     return model
 

@@ -35,7 +35,8 @@ def blocks() -> dict[str, Profile]:
 
 
 def history(accuracies: list[float]) -> History:
-    return History({}, [Epoch(i + 1, 2.0 / (i + 1), a / 2, 1.0 - a, a, 0.1, 1.0) for i, a in enumerate(accuracies)])
+    return History({}, [Epoch(i + 1, {"loss": 2.0 / (i + 1), "accuracy": a / 2}, {"loss": 1.0 - a, "accuracy": a}, 0.1,
+                              1.0) for i, a in enumerate(accuracies)])
 
 
 def point(name: str, kind: str, intensity: float, share: float, seconds: float = 1e-3) -> RooflinePoint:

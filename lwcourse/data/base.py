@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-IGNORE_INDEX = -100  # PyTorch's label for what does not count
+from lwcourse.tasks import Classification, Segmentation, Task
+from lwcourse.tasks.classification import IGNORE_INDEX
+
 OFFLINE_HINT = 'load_data("digits") and load_data("photo_digits") are real images that need no download'
 MOST_BYTES = 2**34  # of one set of images that is made in memory
 SYSTEM_FILES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information",
@@ -51,6 +53,12 @@ class Data:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def task(self) -> Task:
+        """What is to be learned from it: one class an image, or a pixel where `dense`."""
+        kind = Segmentation if self.dense else Classification
+        return kind(classes=self.classes, ignore_index=self.ignore_index)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Normalised images (..., channels, height, width) as pixels in [0, 1] again, to be drawn."""

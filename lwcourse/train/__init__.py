@@ -4,20 +4,20 @@ import math
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from importlib.metadata import version
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from lwcourse.data import IGNORE_INDEX, Data
-from lwcourse.layers import TrainingOutput
+from lwcourse.data import Data
+from lwcourse.tasks import Classification, Segmentation, Task
+from lwcourse.tasks.classification import Evaluation
+from lwcourse.tasks.labels import count_outputs, labelled_sample
 from lwcourse.train.checkpoint import Checkpoint, load_states
 from lwcourse.train.device import (
     batches,
@@ -28,25 +28,21 @@ from lwcourse.train.device import (
     random_state_kept,
     seed_everything,
 )
-from lwcourse.train.history import Epoch, Evaluation, History, TrainingDiverged
+from lwcourse.train.history import Epoch, History, TrainingDiverged, figure
+from lwcourse.train.run import Run, averaged, measure
 from lwcourse.train.schedules import CyclicLinear, warmup_cosine
 from lwcourse.train.state import Fallback, modes_kept, modules_that_stay, unwrapped
 from lwcourse.train.validate import (
     check_class_weights,
     check_flags,
-    check_labels,
     check_loading,
     check_network,
-    check_output,
-    check_sample,
     check_schedule,
     check_seeds,
     check_settings,
     check_types,
     count_images,
     is_number,
-    not_finite,
-    nothing_counts,
     plain,
     shares_of,
 )
@@ -132,8 +128,9 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         "class_weights": None if weight is None else weight.tolist(), "mixup": mixup, "ema": ema,
         "num_workers": num_workers}
     check_settings(settings)
-    if mixup and data.dense:
-        raise ValueError(f"mixup={mixup} blends labels of whole images; {data.name} has a label for each pixel")
+    task = _configured(data.task, class_weights=weight, label_smoothing=label_smoothing or None)
+    with on_cpu():
+        mixing = task.mixing(mixup) if mixup else None
     device = pick_device(device)
     amp = device.type == "cuda" if amp is None else amp
     if channels_last is None:
@@ -148,106 +145,49 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
         settings["schedule_shares"] = hashlib.sha256(" ".join(f"{share:.6g}" for share in shares).encode()).hexdigest()
     settings |= {"device": str(device), "threads": torch.get_num_threads(), "amp": amp, "channels_last": channels_last,
                  "torch": str(torch.__version__), "lwcourse": version("lwcourse"), "python": sys.version.split()[0]}
-    history = History(settings)
+    history = History(settings, metric=task.metric, higher=task.higher)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the file to resume from")
     file = None if checkpoint is None else Checkpoint(checkpoint, settings, network)
     saved = file and file.read(resume, ("model", "optimizer", "scaler") + ("average",) * bool(ema))
 
     with random_state_kept(device), placed(model, device, channels_last) as place:
-        fallback, stay, average, bar = Fallback(model), modules_that_stay(model), None, None
+        fallback, stay, run, bar = Fallback(model), modules_that_stay(model), None, None
         try:
             with on_cpu():
-                samples = [check_sample(dataset) for dataset in (data.train, data.test)]
-                blend = _mixup(mixup, data.num_classes) if mixup else None
+                samples = [task.sample(dataset) for dataset in (data.train, data.test)]
             for dataset, sample in zip((data.train, data.test), samples, strict=True):
-                check_output(model, dataset, sample, place, data.classes, data.ignore_index)
+                task.check(model, dataset, sample, place)
             loading = {"batch_size": batch_size, "num_workers": num_workers,
                        "pin_memory": device.type == "cuda" and all(image.device.type == "cpu" for image, _ in samples)}
-            train_loader = DataLoader(data.train, shuffle=True, drop_last=single_image_left, **loading)
-            test_loader = DataLoader(data.test, **loading)
-            criterion = nn.CrossEntropyLoss(weight=None if weight is None else weight.to(device),
-                                            ignore_index=data.ignore_index, label_smoothing=label_smoothing)
-            optimizer = torch.optim.SGD(model.parameters(), lr, momentum, nesterov=nesterov, weight_decay=weight_decay)
-            if ema:
-                with on_cpu():  # its counter; the weights are where those of the network are
-                    average = AveragedModel(network, multi_avg_fn=_ema(ema), use_buffers=True)
-            autocast = torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16,
-                                      enabled=amp)
-            scaler = torch.amp.GradScaler("cuda", enabled=amp and device.type == "cuda")
-            stateful = {"model": network, "optimizer": optimizer, "scaler": scaler}
-            if average is not None:
-                stateful["average"] = average
+            loaders = (DataLoader(data.train, shuffle=True, drop_last=single_image_left, **loading),
+                       DataLoader(data.test, **loading))
+            run = Run(
+                model, task, place=place, device=device, history=history, mixing=mixing, stay=stay,
+                optimizer=torch.optim.SGD(model.parameters(), lr, momentum, nesterov=nesterov,
+                                          weight_decay=weight_decay),
+                average=averaged(network, ema) if ema else None,
+                autocast=torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16,
+                                        enabled=amp),
+                scaler=torch.amp.GradScaler("cuda", enabled=amp and device.type == "cuda"),
+                rate=lambda step: lr * (warmup_cosine(step, warmup_steps, total_steps) if schedule is None
+                                        else shares[step]))
             if saved:
-                load_states(saved, stateful, checkpoint)
+                load_states(saved, run.stateful, checkpoint)
                 history.epochs, history.step_losses = saved["history"].epochs, saved["history"].step_losses
-                fallback.keep(network if average is None else average.module)
+                fallback.keep(unwrapped(run.tested))
             if file is not None and len(history.epochs) < epochs:
                 file.check_writable()
             hide = {} if progress else {"disable": True}  # not disable=False, which would overrule TQDM_DISABLE
             bar = tqdm(total=total_steps, initial=len(history.epochs) * steps, mininterval=0.5, unit="step", **hide)
-            for epoch in range(len(history.epochs), epochs):
-                start, loss_sum, learned, right, seen = time.perf_counter(), 0.0, 0, 0, 0
-                seed_everything(seed, epoch)  # for each epoch, so that a resumed run draws what it would have
-                model.train()
-                for module in stay:
-                    module.training = False
-                for step, (images, labels) in enumerate(batches(train_loader), start=epoch * steps):
-                    check_labels(labels, data.num_classes, data.ignore_index)
-                    where = f"step {step + 1} of {total_steps}"
-                    if blemish := not_finite(images, f"of {where}"):
-                        raise TrainingDiverged(blemish, history)
-                    step_lr = lr * (warmup_cosine(step, warmup_steps, total_steps) if schedule is None else
-                                    shares[step])
-                    taught = _taught(labels, data.ignore_index, weight)
-                    chosen = labels != data.ignore_index
-                    if blend and not chosen.all():  # it cannot blend a label that does not count
-                        images, labels = images[chosen], labels[chosen]
-                    if not taught or len(labels) == 1 < len(chosen):
-                        bar.update()
-                        continue
-                    images, targets = place(images), labels.to(device)
-                    if blend:
-                        images, targets = blend(images, targets)
-                    for group in optimizer.param_groups:
-                        group["lr"] = step_lr
-                    with autocast:
-                        logits, loss = _logits_and_loss(model(images), targets, criterion)
-                    value = loss.item()
-                    if not math.isfinite(value):
-                        raise TrainingDiverged(f"the loss became {value} at {where}; {_advice(network, lr, history)}",
-                                               history)
-                    optimizer.zero_grad()
-                    scaler.scale(loss).backward()
-                    scaler.step(optimizer)
-                    scaler.update()
-                    if average is not None:
-                        average.update_parameters(network)
-                    history.step_losses.append(value)
-                    main_labels = targets.argmax(1) if targets.is_floating_point() else targets  # mixup blends them
-                    counted = main_labels != data.ignore_index
-                    loss_sum += value * taught
-                    learned += taught
-                    right += (logits.argmax(1) == main_labels)[counted].sum().item()
-                    seen += counted.sum().item()
-                    bar.update()
-                if not learned:
-                    raise ValueError(f"no label of epoch {epoch + 1} counts: all are {data.ignore_index}, or of a "
-                                     "class of weight 0")
-                tested = network if average is None else average.module
-                test = _evaluate(model if average is None else tested, test_loader, place, data.classes,
-                                 data.ignore_index)
-                if not math.isfinite(test.loss):
-                    raise TrainingDiverged(f"the test loss became {test.loss} in epoch {epoch + 1}; "
-                                           f"{_advice(network, lr, history)}", history)
-                history.epochs.append(Epoch(epoch + 1, loss_sum / learned, right / seen, test.loss, test.accuracy,
-                                            step_lr, time.perf_counter() - start,
-                                            test.mean_iou if data.dense else None))
-                fallback.keep(tested)
-                bar.set_postfix_str(f"epoch {epoch + 1}/{epochs}, loss {loss_sum / learned:.3f}, "
-                                    f"test {test.accuracy:.1%}")
+            for number in range(len(history.epochs), epochs):
+                epoch = run.epoch(number, steps, *loaders, bar.update)
+                history.epochs.append(epoch)
+                fallback.keep(unwrapped(run.tested))
+                bar.set_postfix_str(f"epoch {epoch.epoch}/{epochs}, loss {epoch.train['loss']:.3f}, "
+                                    f"test {figure(task.metric, epoch.test[task.metric], 1)}")
                 if file is not None:
-                    _write(file, stateful, history)
+                    _write(file, run.stateful, history)
         except KeyboardInterrupt:
             history.interrupted = True
         except Exception as error:
@@ -262,9 +202,18 @@ def fit(model: nn.Module, data: Data, *, epochs: int = 3, seed: int = 0, batch_s
                 bar.close()
                 model.zero_grad()
         model.eval()
-        if average is not None and average.n_averaged > 0:
-            network.load_state_dict(average.module.state_dict())
+        if run is not None and run.average is not None and run.average.n_averaged > 0:
+            network.load_state_dict(run.average.module.state_dict())
     return history
+
+
+def _configured(task: Task, **options: Any) -> Task:
+    """The task with those of the options that are not None. Raises ValueError for one that it does not have."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if name not in {field.name for field in fields(task)}:
+            raise ValueError(f"{name}={value!r} is nothing that {type(task).__name__} has")
+    return replace(task, **given) if given else task
 
 
 def fit_seeds(make_model: Callable[[], nn.Module], data: Data, seeds: Sequence[int] = (0, 1, 2),
@@ -320,12 +269,16 @@ def evaluate(model: nn.Module, data: Data | Dataset, *, batch_size: int = 256,
         raise ValueError("there are no images to evaluate on")
     loader = DataLoader(dataset, batch_size, num_workers=num_workers)
     with random_state_kept(device), modes_kept(model), placed(model, device, channels_last) as place:
-        classes = data.classes if isinstance(data, Data) else None
-        ignore_index = data.ignore_index if isinstance(data, Data) else IGNORE_INDEX
         with on_cpu():
-            sample = check_sample(dataset)
-        outputs = check_output(model, dataset, sample, place, classes, ignore_index)
-        return _evaluate(model, loader, place, classes or tuple(map(str, range(outputs))), ignore_index)
+            sample = data.task.sample(dataset) if isinstance(data, Data) else labelled_sample(dataset)
+        if isinstance(data, Data):
+            task = data.task
+            task.check(model, dataset, sample, place)
+        else:  # as many classes as the model has outputs
+            kind = Segmentation if sample[1].ndim else Classification
+            task = kind(classes=tuple(map(str, range(count_outputs(model, sample, place)))))
+            task.check_labels(dataset, sample)
+        return task.evaluation(*measure(model, task, loader, place))
 
 
 def enet_weights(data: Data, c: float = 1.02) -> Tensor:
@@ -339,12 +292,12 @@ def enet_weights(data: Data, c: float = 1.02) -> Tensor:
         raise TypeError(f"data must be a Data, such as lw.load_data('digits'), got {type(data).__name__}")
     if not is_number(plain(c), 1) or c == 1:
         raise ValueError(f"c must be above 1, or a weight could be negative, got {c!r}")
-    counts = torch.zeros(data.num_classes, dtype=torch.long, device="cpu")
+    counts, task = torch.zeros(data.num_classes, dtype=torch.long, device="cpu"), data.task
     for _, labels in batches(DataLoader(data.train, batch_size=64)):
-        check_labels(labels, data.num_classes, data.ignore_index)
+        task.check_targets(labels)
         counts += torch.bincount(labels[labels != data.ignore_index], minlength=data.num_classes).cpu()
     if not counts.any():
-        raise nothing_counts(data.dense, data.ignore_index)
+        raise task.nothing_counts()
     return 1 / torch.log(c + counts / counts.sum())
 
 
@@ -355,79 +308,9 @@ def _name_of(schedule: Callable[[float], float] | None) -> str | None:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", getattr(schedule, "__qualname__", None) or repr(schedule))
 
 
-def _ema(decay: float) -> Callable:
-    """The update of AveragedModel, with counts and masks taken over as they are."""
-    update = get_ema_multi_avg_fn(decay)
-
-    @torch.no_grad()
-    def averaged(mine: Sequence[Tensor], theirs: Sequence[Tensor], step: Tensor) -> None:
-        if mine[0].is_floating_point() or mine[0].is_complex():
-            update(mine, theirs, step)
-        else:
-            for average, value in zip(mine, theirs, strict=True):
-                average.copy_(value)
-    return averaged
-
-
-def _taught(labels: Tensor, ignore_index: int, weight: Tensor | None) -> int:
-    """The number of labels that count in the loss."""
-    counted = labels != ignore_index
-    if weight is not None and weight.min() == 0:
-        counted &= weight.to(labels.device)[labels.where(counted, 0)] > 0
-    return counted.sum().item()
-
-
-def _advice(network: nn.Module, lr: float, history: History) -> str:
-    """What to do about a loss that is not finite, although the images are."""
-    if history.step_losses:
-        return f"try a smaller lr than {lr}, or more warmup_epochs"
-    for name, parameter in network.named_parameters():
-        if not parameter.isfinite().all():
-            return f"the network came with NaN or infinite values in {name}; build it again, or load other weights"
-    return ("no step was taken yet, so lr is not the cause: the network gives that for finite images; look for a "
-            "division, a logarithm or an overflow in its forward")
-
-
 def _write(file: Checkpoint, stateful: dict[str, Any], history: History) -> None:
     try:
         file.write(stateful, history)
     except OSError as error:
         error.history = history  # of a run that may have taken days
         raise
-
-
-def _mixup(alpha: float, num_classes: int) -> Callable:
-    from torchvision.transforms.v2 import MixUp
-    return MixUp(alpha=alpha, num_classes=num_classes)
-
-
-def _evaluate(model: nn.Module, loader: DataLoader, place: Callable[[Tensor], Tensor],
-              classes: tuple[str, ...], ignore_index: int) -> Evaluation:
-    count, dense = len(classes), False
-    loss, confusion = 0.0, torch.zeros(count * count, dtype=torch.long, device="cpu")
-    model.eval()
-    with torch.no_grad():
-        for images, labels in batches(loader):
-            labels, dense = labels.cpu(), labels.ndim > 1
-            check_labels(labels, count, ignore_index)
-            logits = model(place(images)).float().cpu()
-            batch_loss = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum").item()
-            if not math.isfinite(batch_loss) and (blemish := not_finite(images, "of a batch to test on")):
-                raise ValueError(blemish)
-            loss += batch_loss
-            counted = labels != ignore_index
-            pairs = labels[counted] * count + logits.argmax(1)[counted]
-            confusion += torch.bincount(pairs, minlength=count * count)
-    confusion = confusion.view(count, count)
-    seen = confusion.sum().item()
-    if seen == 0:
-        raise nothing_counts(dense, ignore_index)
-    return Evaluation(loss / seen, confusion.trace().item() / seen, confusion, classes)
-
-
-def _logits_and_loss(output: Tensor | TrainingOutput, targets: Tensor, criterion: nn.Module) -> tuple[Tensor, Tensor]:
-    """The main head's logits, and the loss over all heads."""
-    if not isinstance(output, TrainingOutput):
-        return output, criterion(output, targets)
-    further = sum(criterion(logits, targets) for logits in output.auxiliary)
-    return output.logits, criterion(output.logits, targets) + output.weight * further

@@ -1,8 +1,9 @@
-"""The record of a run of training (`History`), and of a test (`Evaluation`)."""
+"""The record of a run of training: `History`."""
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torch import Tensor
+SHORT = {"accuracy": "acc", "mean_iou": "mIoU"}  # in the heads of columns
+SHARES = ("accuracy", "mean_iou")  # figures between 0 and 1, shown in per cent
 
 
 class TrainingDiverged(RuntimeError):
@@ -15,32 +16,40 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training images; accuracies are between 0 and 1, of images, or of pixels where labels are maps.
+    """One pass over the training images: its number (from 1), figures by name, the last learning rate, the time.
 
-    Training figures are means over the pass, in training mode, of what was optimised: with label smoothing
-    and mixup where they are used (an image then counts as its main label). Test figures are taken after
-    it, in evaluation mode, with the plain cross-entropy, on the averaged weights if there are any.
+    `train` are means over the pass, in training mode: the loss that was optimised, with label smoothing and mixup where
+    they are used (an image then counts as its main label), and what the task measures. `test` is taken after it, in
+    evaluation mode, with the plain loss, on the averaged weights if there are any. Accuracies are between 0 and 1.
     """
-    epoch: int  # from 1
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    lr: float  # of the last step
+    epoch: int
+    train: dict[str, float]
+    test: dict[str, float]
+    lr: float
     seconds: float
-    test_mean_iou: float | None = None  # where labels are maps
+
+    def __getattr__(self, name: str) -> float:
+        """`train_loss`, `test_accuracy` and the like: the figures of `train` and `test`."""
+        part, _, figure = name.partition("_")
+        if part in ("train", "test") and figure in vars(self).get(part, ()):
+            return vars(self)[part][figure]
+        raise AttributeError(f"an epoch has no {name!r}; it has " + ", ".join(
+            f"{part}_{figure}" for part in ("train", "test") for figure in vars(self).get(part, ())))
 
 
 @dataclass
 class History:
     """What a run of `fit` did: its settings (and versions), its epochs, and the loss of each single step.
 
-    `interrupted` tells that Ctrl-C ended it; `step_losses` may then hold part of one more epoch.
+    `interrupted` tells that Ctrl-C ended it; `step_losses` may then hold part of one more epoch. `metric` is the figure
+    that the best epoch goes by, the highest or, unless `higher`, the lowest.
     """
     settings: dict[str, Any]
     epochs: list[Epoch] = field(default_factory=list)
     step_losses: list[float] = field(default_factory=list)
     interrupted: bool = False
+    metric: str = "accuracy"
+    higher: bool = True
 
     @property
     def final(self) -> Epoch:
@@ -51,10 +60,10 @@ class History:
 
     @property
     def best(self) -> Epoch:
-        """The epoch of highest test accuracy, the first of equals. Raises ValueError when there is none."""
+        """The epoch of the best test figure, `metric`, the first of equals. Raises ValueError when there is none."""
         if not self.epochs:
             raise ValueError("no epoch was completed")
-        return max(self.epochs, key=lambda record: record.test_accuracy)
+        return max(self.epochs, key=lambda record: record.test[self.metric] * (1 if self.higher else -1))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings, fit for JSON."""
@@ -66,53 +75,34 @@ class History:
         try:
             epochs = [Epoch(**epoch) for epoch in record["epochs"]]
             losses = list(record["step_losses"])
-            figures = [value for epoch in record["epochs"] for value in epoch.values() if value is not None]
+            figures = [value for epoch in epochs for part in (epoch.train, epoch.test) for value in part.values()]
+            figures += [value for epoch in epochs for value in (epoch.epoch, epoch.lr, epoch.seconds)]
             if not all(isinstance(value, (int, float)) for value in losses + figures):
-                raise TypeError("losses and accuracies must be numbers")
-            return cls(dict(record["settings"]), epochs, losses, bool(record["interrupted"]))
+                raise TypeError("losses and figures must be numbers")
+            return cls(dict(record["settings"]), epochs, losses, bool(record["interrupted"]), record["metric"],
+                       bool(record["higher"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no History.to_dict(): {error!r}") from error
 
     def __repr__(self) -> str:
         model, data, planned = (self.settings.get(name, "?") for name in ("model", "data", "epochs"))
         title = f"{model} on {data}: {len(self.epochs)} of {planned} epochs"
-        dense = any(e.test_mean_iou is not None for e in self.epochs)
-        lines = [title + (", interrupted" if self.interrupted else ""),
-                 "epoch  train loss  train acc  test loss  test acc        lr  seconds" + "  test mIoU" * dense]
-        lines += [f"{e.epoch:5}  {e.train_loss:10.4f}  {e.train_accuracy:9.2%}  {e.test_loss:9.4f}  "
-                  f"{e.test_accuracy:8.2%}  {e.lr:8.2g}  {e.seconds:7.1f}"
-                  + (f"  {e.test_mean_iou:9.2%}" if e.test_mean_iou is not None else "") for e in self.epochs]
+        columns = [("train", "loss"), ("train", self.metric), ("test", "loss"), ("test", self.metric)]
+        further = [("test", name) for name in (self.epochs[0].test if self.epochs else ())
+                   if name not in ("loss", self.metric)]
+        heads = {column: f"{column[0]} {SHORT.get(column[1], column[1])}" for column in columns + further}
+        head = ["epoch", *(heads[c] for c in columns), "      lr", "seconds", *(heads[c] for c in further)]
+        lines = [title + (", interrupted" if self.interrupted else ""), "  ".join(head)]
+        for e in self.epochs:
+            cells = {(part, name): figure(name, getattr(e, part).get(name), len(heads[part, name]))
+                     for part, name in columns + further}
+            lines.append("  ".join([f"{e.epoch:5}", *(cells[c] for c in columns), f"{e.lr:8.2g}", f"{e.seconds:7.1f}",
+                                    *(cells[c] for c in further)]))
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Evaluation:
-    """How a model did on a data set: mean cross-entropy, share of images right, and who was taken for whom.
-
-    `confusion` (classes, classes) counts images: the row is the true class, the column the predicted one.
-    Where labels are maps, all of these are of pixels.
-    """
-    loss: float
-    accuracy: float
-    confusion: Tensor
-    classes: tuple[str, ...]
-
-    @property
-    def class_accuracy(self) -> Tensor:
-        """(classes,): of each class, the share of its images that are right; nan for a class without images."""
-        return self.confusion.diagonal() / self.confusion.sum(1)
-
-    @property
-    def iou(self) -> Tensor:
-        """(classes,): intersection over union of each class; nan for one that neither occurs nor is predicted."""
-        both = self.confusion.diagonal()
-        return both / (self.confusion.sum(0) + self.confusion.sum(1) - both)
-
-    @property
-    def mean_iou(self) -> float:
-        """The mean of `iou` over the classes that have one."""
-        return self.iou.nanmean().item()
-
-    def __repr__(self) -> str:
-        right, count = int(self.confusion.trace()), int(self.confusion.sum())
-        return f"accuracy {self.accuracy:.2%} ({right:,} of {count:,}), loss {self.loss:.4f}"
+def figure(name: str, value: float | None, width: int) -> str:
+    """A figure in a column: shares in per cent, losses and others with four decimals."""
+    if value is None:
+        return " " * width
+    return f"{value:{width}.2%}" if name in SHARES else f"{value:{width}.4f}"

@@ -5,18 +5,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from lwcourse.running import unwrapped
 from lwcourse.train.device import named_tensors
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers."""
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        else:
-            return model
 
 
 def modules_that_stay(model: nn.Module) -> list[nn.Module]:

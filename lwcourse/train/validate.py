@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import IterableDataset
 
 from lwcourse.train.device import named_tensors
 from lwcourse.train.state import modes_kept, unwrapped
@@ -172,23 +172,6 @@ def shares_of(schedule: Callable[[float], float], epochs: int, steps: int, lr: f
     return shares
 
 
-def check_labels(labels: Tensor, num_classes: int, ignore_index: int) -> None:
-    """Raise ValueError unless all labels are classes or `ignore_index`."""
-    if labels.dtype != torch.long:
-        raise ValueError(f"labels must be of type torch.int64, as cross-entropy needs them, got {labels.dtype}")
-    if labels.numel() and labels.min() >= 0 and labels.max() < num_classes:
-        return
-    wrong = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)]
-    if len(wrong):
-        raise ValueError(f"labels must be between 0 and {num_classes - 1}, or {ignore_index} for what does not "
-                         f"count; got {wrong[0].item()}")
-
-
-def nothing_counts(dense: bool, ignore_index: int) -> ValueError:
-    what = "pixel" if dense else "image"
-    return ValueError(f"every {what} is labelled {ignore_index}, the label that does not count")
-
-
 def not_finite(images: Tensor, where: str) -> str:
     """A sentence about the images of a batch that hold NaN or infinite values; nothing when none does."""
     if math.isfinite(images.sum().item()) or images.isfinite().all():  # the sum is quicker, and may overflow
@@ -196,76 +179,3 @@ def not_finite(images: Tensor, where: str) -> str:
     kind = "NaN" if images.isnan().any() else "infinite values"
     count = (~images.isfinite()).flatten(1).any(1).sum().item()
     return f"{count} of the {len(images)} images {where} hold {kind}; look at the data, and at how it is normalised"
-
-
-def check_sample(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """The first image and its label, as tensors. Raises ValueError unless they can be learned."""
-    sample = dataset[0]
-    if not isinstance(sample, (tuple, list)) or len(sample) != 2:
-        got = f"{len(sample)} values" if isinstance(sample, (tuple, list)) else f"a {type(sample).__name__}"
-        raise ValueError(f"a data set must yield pairs, (image, label), and {type(dataset).__name__} yields {got}")
-    image, label = sample
-    if not isinstance(image, Tensor) or image.ndim != 3:
-        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(f"images must be tensors of shape (channels, height, width), got {got}")
-    if image.is_meta:
-        raise ValueError("images are on the meta device, which holds no values")
-    try:
-        label = torch.as_tensor(label, device=label.device if isinstance(label, Tensor) else "cpu")
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"a label must be a class number, or a map of them, got {label!r}") from error
-    if label.ndim == 1:
-        raise ValueError(f"a label must be a class number, or a map (height, width) of them, got shape "
-                         f"{tuple(label.shape)}; of a one-hot vector, take argmax()")
-    if label.ndim and label.shape != image.shape[1:]:
-        raise ValueError(f"a label map must be (height, width) as its image is, {tuple(image.shape[1:])}, "
-                         f"got {tuple(label.shape)}")
-    return image, label
-
-
-def check_output(model: nn.Module, dataset: Dataset, sample: tuple[Tensor, Tensor], place: Callable[[Tensor], Tensor],
-                 classes: tuple[str, ...] | None, ignore_index: int) -> int:
-    """The number of outputs of the model, if it can run the images and has one output for each class."""
-    (image, label), name = sample, type(unwrapped(model)).__name__
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits = model(place(image.unsqueeze(0)))
-    except ValueError:
-        raise
-    except Exception as error:
-        why = error if isinstance(error, RuntimeError) else repr(error)
-        raise ValueError(f"{name} cannot run images of shape {tuple(image.shape)}: {why}") from error
-    size = tuple(label.shape)
-    if not isinstance(logits, Tensor) or logits.ndim < 2 or tuple(logits.shape[2:]) != size:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        wanted = "a classifier returns logits of shape (N, num_classes)"
-        if size:
-            wanted = f"a network that labels pixels returns logits of shape (N, num_classes, {size[0]}, {size[1]})"
-        raise ValueError(f"{wanted}; {name} gave {got}")
-    outputs = logits.shape[1]
-    if classes is not None and outputs != len(classes):
-        raise ValueError(f"{name} has {outputs} outputs, but the data has {len(classes)} classes; "
-                         f"build it with num_classes={len(classes)}")
-    check_labels(label, outputs, ignore_index)
-    labels = known_labels(dataset)
-    if labels is not None:
-        parts = labels.split(4096)  # what is computed of all at once would take several times their memory
-        for part in parts:
-            check_labels(part, outputs, ignore_index)
-        if not any((part != ignore_index).any() for part in parts):
-            raise nothing_counts(bool(size), ignore_index)
-    return outputs
-
-
-def known_labels(dataset: Dataset) -> Tensor | None:
-    """All labels at once, of a data set that has them at hand as it yields them."""
-    if hasattr(dataset, "tensors"):
-        return dataset.tensors[1]
-    if getattr(dataset, "target_transform", None) is not None:
-        return None
-    try:  # torchvision's data sets
-        labels = torch.as_tensor(dataset.targets, device="cpu")
-    except (AttributeError, TypeError, ValueError, RuntimeError):
-        return None
-    return None if labels.is_floating_point() else labels.long()

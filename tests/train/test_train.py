@@ -395,7 +395,8 @@ def test_history_survives_json(few):
 
 
 def test_history_names_best_and_final():
-    epochs = [Epoch(i + 1, 1.0, 0.5, 1.0, accuracy, 0.1, 2.0) for i, accuracy in enumerate((0.3, 0.8, 0.8, 0.7))]
+    epochs = [Epoch(i + 1, {"loss": 1.0, "accuracy": 0.5}, {"loss": 1.0, "accuracy": accuracy}, 0.1, 2.0)
+              for i, accuracy in enumerate((0.3, 0.8, 0.8, 0.7))]
     history = History({"model": "Net", "data": "digits", "epochs": 4}, epochs)
     assert history.best is epochs[1] and history.final is epochs[3]
     lines = repr(history).splitlines()

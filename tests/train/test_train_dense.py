@@ -160,7 +160,7 @@ def test_label_beyond_the_classes_is_found_in_lazy_data_too(streets):
     ({"class_weights": [1.0] * 7}, r"class_weights must be 8 numbers, one a class, got shape \(7,\)"),
     ({"class_weights": [1.0] * 7 + [-1.0]}, "class_weights must be finite, none negative"),
     ({"class_weights": [0.0] * 8}, "class_weights must be finite, none negative and not all 0"),
-    ({"mixup": 0.2}, "mixup=0.2 blends labels of whole images; scenes has a label for each pixel"),
+    ({"mixup": 0.2}, "mixup=0.2 blends labels of whole images; here each pixel has a label"),
 ])
 def test_bad_settings_are_named(streets, options, says):
     with pytest.raises(ValueError, match=says):

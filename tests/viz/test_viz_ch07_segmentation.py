@@ -14,7 +14,8 @@ def evaluation(confusion=CONFUSION, classes=CLASSES):
 
 
 def history(*ious):
-    return History({}, [Epoch(i + 1, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, iou) for i, iou in enumerate(ious)])
+    return History({}, [Epoch(i + 1, {"loss": 1.0, "accuracy": 0.5}, {"loss": 1.0, "accuracy": 0.5, "mean_iou": iou},
+                              0.1, 1.0) for i, iou in enumerate(ious)])
 
 
 def test_label_maps_tell_how_much_agrees():

@@ -203,7 +203,7 @@ def iou_curves(histories: Mapping[str, History | Sequence[History]], *, level: f
     require_entries(histories, "list of History")
     runs = {name: [entry] if isinstance(entry, History) else list(entry) for name, entry in histories.items()}
     for name, entries in runs.items():
-        if not entries or any(not one.epochs or one.final.test_mean_iou is None for one in entries):
+        if not entries or any(not one.epochs or one.final.test.get("mean_iou") is None for one in entries):
             raise ValueError(f"{name!r} has no history with a mean IoU; train on label maps, as those of 'scenes'")
     figure, panels = new_figure(7.8, 3.4, alt="curves", columns=2)
     sentences = []
