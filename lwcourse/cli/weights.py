@@ -48,12 +48,13 @@ def _network(model: str, weights: str | None):
         if weights is not None:
             raise ValueError(f"{model} has its own weights; leave out --weights")
         return lw.load(model)
-    if weights is None:
-        there = lw.list_weights(model)
-        if not there:
-            raise ValueError(f"there are no trained weights for {model}; train it, and give the file of lw.save")
-        weights = there[0].name
-    return lw.create_model(model, weights=weights)
+    there = lw.list_weights(model)
+    if not there:
+        raise ValueError(f"there are no trained weights for {model}; train it, and give the file of lw.save")
+    for one in there:
+        if weights in (None, one.name, one.name.partition(":")[0]):
+            return lw.create_model(model, weights=one.name, **one.arguments)
+    return lw.create_model(model, weights=weights)  # which tells what there is
 
 
 def add_commands(command: Commands) -> None:

@@ -146,10 +146,11 @@ def test_options_that_the_weights_need_are_said(capsys, lite0):
 
 def test_predict_takes_the_weights_that_there_are(monkeypatch):
     asked = []
-    monkeypatch.setattr(lw, "create_model", lambda name, weights: asked.append((name, weights)))
+    monkeypatch.setattr(lw, "create_model", lambda name, weights, **options: asked.append((name, weights, options)))
     command_line("efficientnet_lite3", None)
     command_line("mobilenet_v2", "timm")
-    assert asked == [("efficientnet_lite3", "timm:in1k"), ("mobilenet_v2", "timm")]
+    assert asked == [("efficientnet_lite3", "timm:in1k", {"padding": "tensorflow"}),
+                     ("mobilenet_v2", "timm:ra_in1k", {})]
     with pytest.raises(ValueError, match="no trained weights for parnet_s"):
         command_line("parnet_s", None)
 
