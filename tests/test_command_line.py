@@ -131,7 +131,8 @@ def coffee(tmp_path):
 def test_predict_names_what_is_on_a_photograph(capsys, coffee, tmp_path):
     code, out, _ = run(capsys, "predict", "efficientnet_lite0", coffee, coffee, "--top", "2")
     assert code == 0 and out.count("\n") == 2 and out.startswith(f"{coffee}: espresso 0.9") and out.count(", ") == 2
-    path = lw.save(lw.create_model("efficientnet_lite0", weights="imagenet"), tmp_path / "lite0.safetensors")
+    network = lw.create_model("efficientnet_lite0", weights="imagenet", padding="tensorflow")
+    path = lw.save(network, tmp_path / "lite0.safetensors")
     assert run(capsys, "predict", str(path), coffee, "--top", "2")[1] == out.splitlines()[0] + "\n"
 
 
