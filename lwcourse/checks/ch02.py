@@ -247,9 +247,10 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
     own = LIGHT if macs <= LIGHT.macs and params <= LIGHT.params else OPEN
     refuse_over_budget(((macs, own.macs, "MACs"), (params, own.params, "parameters")),
                        "which layers cost most? print(lw.profile(my_design(), (3, 32, 32)))")
-    refuse_standard_convolutions(network, SIZE, "depthwise or grouped filters")
     accuracy = trained_accuracy(answer, load_data("photo_digits", copies=COPIES), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
+    if accuracy >= own.least:
+        refuse_standard_convolutions(network, SIZE, "depthwise or grouped filters")
     return banded(accuracy, own.least, own.good,
                   f", with {macs:,} of {own.macs:,} MACs and {params:,} of {own.params:,} parameters",
                   f"within both budgets ({own.macs:,} MACs, {own.params:,} parameters), but it learned too little. "

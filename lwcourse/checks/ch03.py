@@ -245,8 +245,9 @@ def macs_and_traffic(answer: Callable[[], nn.Module]) -> Score:
                         (bill, MAX_BILL, "on the bill of MACs and bytes moved")],
                        "BatchNorm, activations, sums, products and concatenations move bytes as well; which layers "
                        "take most?")
-    refuse_standard_convolutions(network, size, "depthwise or grouped filters")
     accuracy = trained_accuracy(answer, load_data("photo_digits", image_size=16, copies=3), RECIPE,
                                 hint="is there a BatchNorm after every convolution?")
+    if accuracy >= LEAST:
+        refuse_standard_convolutions(network, size, "depthwise or grouped filters")
     return banded(accuracy, LEAST, GOOD, f", with {macs:,} of {MAX_MACS:,} MACs, {params:,} of {MAX_PARAMS:,} "
                   f"parameters and a bill of {bill:,} of {MAX_BILL:,}", "within the budgets, but it learned too little")

@@ -36,9 +36,10 @@ def small_network(answer: Callable[[], nn.Module]) -> Score:
     peak = f"bytes of live activations at the peak ({format_bytes(cost.peak_activation_bytes)})"
     words = {"macs": "MACs", "params": "parameters", "peak_activation_bytes": peak}
     refuse_over_budget([(spent[key], BUDGET[key], words[key]) for key in BUDGET], _largest(cost))
-    refuse_standard_convolutions(network, SIZE, "separable or grouped convolutions")
     accuracy = trained_accuracy(answer, load_data("photo_digits", copies=COPIES), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
+    if accuracy >= LEAST_ACCURACY:
+        refuse_standard_convolutions(network, SIZE, "separable or grouped convolutions")
     used = ", ".join(f"{spent[key] / BUDGET[key]:.0%} of the {name}" for key, name in
                      (("macs", "MACs"), ("params", "parameters"), ("peak_activation_bytes", "peak")))
     return banded(accuracy, LEAST_ACCURACY, GOOD_ACCURACY, f", with {used}",
