@@ -149,8 +149,8 @@ def gated_filter(answer: type[nn.Module]) -> str:
 
 class Ablated(InvertedResidual):
     """An inverted residual without some of its ideas. `dense`: its 3x3 convolution mixes channels, with `stride_lost`
-    at stride 1; `narrow`: it is built as if expand were 1, with `narrow_at` at that
-    stride only; `idle`: all the same it begins with a 1x1 convolution."""
+    at stride 1; `narrow`: it is built as if expand were 1, with `narrow_at` at that stride only; `idle`: all the same
+    it begins with a 1x1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand: int, *, dense: bool = False,
                  narrow: bool = False, narrow_at: int | None = None, stride_lost: bool = False, idle: bool = False):

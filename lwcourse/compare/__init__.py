@@ -69,7 +69,7 @@ __all__ = ["NO_BATCH_NORM", "Comparison", "LayerComparison", "compare", "transfe
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the reference's largest value
 RANDOM = ("rand", "bernoulli", "uniform", "normal", "native_dropout", "multinomial")  # how such operators begin
 YOURS, REFERENCE = "your network", "the reference"
-MOST_EXCHANGES = 4  # of branches that are alike, to be tried one after another
+MOST_EXCHANGES = 4  # of branches that are alike: as many are made, and as many tried for each, a run a try
 
 
 def compare(mine: nn.Module, reference: nn.Module, x: Tensor | tuple[Tensor, ...]) -> Comparison:
@@ -175,7 +175,7 @@ def _regrouped(ours: nn.Module, ours_first: Run, theirs: nn.Module, theirs_run: 
     best, pairs = _by_operators(ours, ours_first, theirs, theirs_run, inputs, dtype, []) or (None, [])
     exchanged: list[Exchange] = []
     while best is not None and best.focus is not None and len(exchanged) < MOST_EXCHANGES:
-        found = exchanges(pairs, best.focus)
+        found = exchanges(pairs, best.focus)[:MOST_EXCHANGES]
         for more in ([[]] if found and not exchanged else []) + [[exchange] for exchange in found]:
             recorder = Recorder()  # anew, since the search for differences spells a graph, and so its order, otherwise
             again = run(theirs, inputs, REFERENCE, before=recorder.before, after=recorder.after)

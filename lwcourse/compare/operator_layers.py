@@ -281,9 +281,9 @@ def with_one_norm(layers: list[OperatorLayer], nodes: list[Node], groups: Sequen
         if node.outputs and len(node.operands) == 1 and (is_activation(node) or node.name in UNCHANGED) and \
                 node.operands[0] in ends:
             ends[node.outputs[0]] = ends[node.operands[0]]
-        if node.name == "cat" and len(node.operands) > 1 and node.outputs[0].shape[1] == sum(
-                value.shape[1] for value in node.operands):
-            families.append([ends.get(value) for value in node.operands])
+        if node.name == "cat" and len(node.operands) > 1 and all(value in ends for value in node.operands) and \
+                node.outputs[0].shape[1] == sum(value.shape[1] for value in node.operands):
+            families.append([ends[value] for value in node.operands])
             first.append(False)
     taken: set[OperatorLayer] = set()
     result = list(layers)

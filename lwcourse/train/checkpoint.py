@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lwcourse.train.history import History
 
-CHECKPOINT_FORMAT = "lwcourse.fit 1"
+CHECKPOINT_FORMAT = "lwcourse.fit 2"
 ENVIRONMENT = ("device", "threads", "amp", "channels_last", "torch", "lwcourse", "python")  # may differ on resuming
 FULL = 1 << 16  # bytes: a disk with less free space than this has no room for a checkpoint
 NETWORKS = ("model", "average")  # the entries that are states of a network

@@ -1,6 +1,7 @@
 """lwcourse.checks.helpers: what all checks share refuses in its own words, and lets right answers of any style pass."""
 import subprocess
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -417,6 +418,22 @@ def test_missing_keys_are_named_and_others_do_no_harm():
     refuse_missing_keys({1: 2, 2: 3, "more": 4}, (1, 2))
     with pytest.raises(CheckFailed, match="there is no 2, only 1"):
         refuse_missing_keys({1: 2}, (1, 2))
+
+
+def test_half_precision_and_decimals_are_read_as_they_are():
+    x = torch.randn(40)
+    for kind in (torch.float16, torch.bfloat16):
+        compare_functions(lambda x, kind=kind: (x.square() / 3).to(kind), lambda x: x.square() / 3, [(x,)])
+        with pytest.raises(CheckFailed, match="values are wrong"):
+            compare_functions(lambda x, kind=kind: (x.square() / 2.7).to(kind), lambda x: x.square() / 3, [(x,)])
+    compare_numbers({"a": Decimal(7)}, {"a": 7})
+
+
+def test_a_random_function_is_told_and_nan_is_not_taken_for_chance():
+    with pytest.raises(CheckFailed, match="another result each time"):
+        compare_functions(lambda x: F.dropout(x, 0.5), lambda x: 2 * x, [(torch.randn(40),)])
+    with pytest.raises(CheckFailed, match="values are wrong"):
+        compare_functions(lambda x: x / 0 * 0, lambda x: 2 * x, [(torch.randn(40),)])
 
 
 def test_values_are_shown_on_a_line():

@@ -493,3 +493,20 @@ def test_differences_do_not_hide_behind_zeros():
     transfer_weights(fresh, wrong, x)
     assert torch.equal(fresh(x), wrong(x))
     assert "ReLU on the output of `1`, but the reference has ReLU6" in sentence(wrong, fresh, 1, 3, 5, 5)
+
+
+class BiasInTwoParts(nn.Module):
+    """A vector of parameters is concatenated beside a BatchNorm."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.n, self.fc = nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+        self.parts = nn.ParameterList([torch.randn(4), torch.randn(4)])
+
+    def forward(self, x):
+        return self.fc(self.n(self.a(x) + torch.cat(list(self.parts))[:, None, None]).relu())
+
+
+def test_vectors_that_are_concatenated_are_no_maps():
+    reference = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    assert not compare(BiasInTwoParts(), reference, images(2, 3, 6, 6)).equal

@@ -286,8 +286,9 @@ def compare_functions(mine: Callable[..., Tensor], reference: Callable[..., Tens
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             again = outputs(mine)
-        if all(isinstance(y, Tensor) for y in again) and any(a.shape == b.shape and not torch.equal(a, b)
-                                                             for a, b in zip(got, again, strict=True)):
+        if all(isinstance(y, Tensor) for y in again) and any(
+                a.shape == b.shape and not torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all()
+                for a, b in zip(got, again, strict=True)):
             fail("your function gives another result each time for the same arguments: something random is in it, such "
                  "as dropout", hint)
         for reason, mistaken in (mistakes or {}).items():

@@ -34,7 +34,7 @@ class Operators(TorchDispatchMode):
         self._kept = [tensor.untyped_storage() for tensor in (*weights, *inputs)]  # alive, so that addresses stay apart
         self._known = {storage.data_ptr() for storage in self._kept}
         self._fixed = {tensor.untyped_storage().data_ptr() for tensor in weights}
-        self._constants: dict[int, int] = {}  # address -> different values of a tensor from elsewhere
+        self._constants: set[float] = set()  # the different values of all tensors from elsewhere
         self.products = 0
         self.foreign: list[tuple[int, ...]] = []
         self.standard: list[tuple[tuple[int, ...], int, int]] = []
@@ -63,9 +63,8 @@ class Operators(TorchDispatchMode):
         storage = tensor.untyped_storage()
         if not tensor.is_floating_point() or storage.data_ptr() in self._known or tensor.numel() < 2:
             return False
-        self._kept.append(storage)
-        self._constants[storage.data_ptr()] = len(set(tensor.detach().flatten().tolist()))
-        return sum(self._constants.values()) > CONSTANT
+        self._constants.update(tensor.detach().flatten().tolist())
+        return len(self._constants) > CONSTANT
 
 
 def operators_of(network: nn.Module, size: Sequence[int]) -> Operators:
