@@ -123,11 +123,18 @@ def operator_layers(seen: Run, model: nn.Module) -> list[OperatorLayer]:
             layer = _norm(node, owned)
         elif node.name in MATRIX_PRODUCTS:
             layer = _product(node, owned, readers, used_as_bias)
-        elif node not in used_as_bias:
+        elif node not in used_as_bias and not _makes_a_kernel(node, owned, readers):
             layer = _raw(node, owned)
         if layer is not None:
             found.append(layer)
     return found
+
+
+def _makes_a_kernel(node: Node, owned: dict[int, str], readers: dict[Value, list[Node]]) -> bool:
+    """Whether parameters are only put together here, for convolutions to read."""
+    following = [reader for value in node.outputs for reader in readers.get(value, [])]
+    return bool(following) and is_move(node.outputs[0]) and all(_is_weight(v, owned) for v in node.operands) and all(
+        reader.name == "convolution" and reader.args[0] not in node.outputs for reader in following)
 
 
 def _convolution(node: Node, owned: dict[int, str]) -> OperatorLayer | None:

@@ -940,6 +940,17 @@ def row_and_column(combine, modules=False, columns_first=False):
                                                                 weight(8)]))
 
 
+def in_two_parts(modules=False):
+    """A convolution whose kernel and bias are put together from two parameters each."""
+    if modules:
+        return Net(lambda s, x: s.fc(s.n(s.a(x)).relu()), a=conv(3, 8, 1), n=nn.BatchNorm2d(8), fc=conv(8, 4, 1))
+
+    def run(s, x):
+        return s.fc(s.n(F.conv2d(x, torch.cat([s.w1, s.w2]), torch.cat([s.b1, s.b2]))).relu())
+    return Net(run, w1=weight(4, 3, 1, 1), w2=weight(4, 3, 1, 1), b1=weight(4), b2=weight(4), n=nn.BatchNorm2d(8),
+               fc=conv(8, 4, 1))
+
+
 PRODUCTS = {"x r c": lambda x, a, b: x * a * b, "(r c) x": lambda x, a, b: a * b * x,
             "x (r c)": lambda x, a, b: x * (a * b)}
 
@@ -989,6 +1000,7 @@ def pairs():
                             *IMAGE)
     yield from both("attention: tokens against maps", lambda: Attending(True), lambda: Attending(False), *IMAGE)
     yield from both("a layer runs once more for a sum", lambda: two_sums(True), lambda: two_sums(False), *IMAGE)
+    yield from both("kernels put together", in_two_parts, lambda: in_two_parts(True), *IMAGE)
     for name, combine in PRODUCTS.items():
         for columns_first in (False, True):
             yield from both(f"two gates from a ParameterList: {name}{', columns first' * columns_first}",
