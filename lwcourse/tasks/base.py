@@ -8,7 +8,8 @@ from torch.utils.data import Dataset
 
 
 class Meter(Protocol):
-    """The figures of some images, batch by batch."""
+    """The figures of some images, batch by batch. Its attributes are tensors, numbers, and lists and dicts of them: a
+    checkpoint in the middle of an epoch holds them, and other processes send theirs."""
 
     def update(self, output: Any, targets: Any) -> None:
         """Count one batch."""
@@ -54,8 +55,12 @@ class Task(Protocol):
     def test_loss(self, output: Any, targets: Any) -> tuple[float, int]:
         """The plain loss of a batch in evaluation mode, summed, and over how many: (sum, count)."""
 
-    def mixing(self, alpha: float) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
-        """Mixup of a batch of images and targets. Raises ValueError where such targets cannot be blended."""
+    def mixing(self, mixup: float, cutmix: float) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
+        """Mixup or CutMix of a batch of images and targets, as their alphas say (0: off), before each step. Raises
+        ValueError where such targets cannot be blended."""
+
+    def distillation_loss(self, output: Any, taught: Any, temperature: float) -> Tensor:
+        """How far the output is from a teacher's: a mean over the batch."""
 
     def meter(self) -> Meter:
         """A new one."""

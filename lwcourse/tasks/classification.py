@@ -158,10 +158,19 @@ class Classification:
     def evaluation(self, loss: float, meter: ConfusionMeter) -> Evaluation:
         return Evaluation(loss, meter.accuracy, meter.confusion, self.classes)
 
-    def mixing(self, alpha: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Mixup of a batch, with labels as shares (N, classes); images that do not count are left out."""
-        from torchvision.transforms.v2 import MixUp
-        blend = MixUp(alpha=alpha, num_classes=len(self.classes))
+    def distillation_loss(self, output: Tensor | TrainingOutput, taught: Tensor, temperature: float) -> Tensor:
+        """How far the shares of the classes are from the teacher's, both at `temperature`: the Kullback-Leibler
+        divergence, times temperature**2, as gradients shrink by that (Hinton et al. 2015, section 2.1)."""
+        ours, theirs = ((main_logits(one).float() / temperature).log_softmax(1) for one in (output, taught))
+        return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean() * temperature**2
+
+    def mixing(self, mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Mixup, CutMix, or one of both a batch, with labels as shares (N, classes); images that do not count are left
+        out. The numbers are alphas of Beta(alpha, alpha); 0 is off."""
+        from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
+        blends = [kind(alpha=alpha, num_classes=len(self.classes))
+                  for kind, alpha in ((MixUp, mixup), (CutMix, cutmix)) if alpha]
+        blend = blends[0] if len(blends) == 1 else RandomChoice(blends)
 
         def mixed(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             chosen = labels != self.ignore_index

@@ -22,5 +22,6 @@ class Segmentation(Classification):
     def meter(self) -> PixelMeter:
         return PixelMeter(len(self.classes), self.ignore_index)
 
-    def mixing(self, alpha: float):
-        raise ValueError(f"mixup={alpha} blends labels of whole images; here each pixel has a label")
+    def mixing(self, mixup: float, cutmix: float):
+        given = ", ".join(f"{name}={alpha}" for name, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha)
+        raise ValueError(f"{given} blends labels of whole images; here each pixel has a label")

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import torch
@@ -16,8 +16,12 @@ from torch import Tensor, nn
 
 from lwcourse.train.history import History
 
-CHECKPOINT_FORMAT = "lwcourse.fit 2"
-ENVIRONMENT = ("device", "threads", "amp", "channels_last", "torch", "lwcourse", "python")  # may differ on resuming
+if TYPE_CHECKING:
+    from lwcourse.train.run import Run
+
+CHECKPOINT_FORMAT = "lwcourse.fit 3"
+ENVIRONMENT = ("device", "threads", "amp", "channels_last", "num_workers", "processes", "torch", "lwcourse",
+               "python")  # may differ on resuming
 FULL = 1 << 16  # bytes: a disk with less free space than this has no room for a checkpoint
 NETWORKS = ("model", "average")  # the entries that are states of a network
 
@@ -58,11 +62,12 @@ class Checkpoint:
         self.known = self._stamp()
         saved = self._load()
         self._compare(saved)
-        for entry in entries:
+        for entry in (*entries, "position"):
             if not isinstance(saved.get(entry), dict):
                 raise ValueError(f"the checkpoint {self.path} is damaged: it holds no {entry!r}")
         epochs = [epoch.epoch for epoch in saved["history"].epochs]
-        if not 1 <= len(epochs) <= self.settings["epochs"] or epochs != list(range(1, len(epochs) + 1)):
+        begun = epochs or saved["position"].get("step")
+        if not begun or len(epochs) > self.settings["epochs"] or epochs != list(range(1, len(epochs) + 1)):
             raise ValueError(f"the checkpoint {self.path} is damaged: it holds the epochs {epochs} of "
                              f"{self.settings['epochs']}")
         return saved
@@ -90,14 +95,15 @@ class Checkpoint:
                     parent.rmdir()
             raise ValueError(f"the checkpoint {self.path} cannot be written: {error}") from error
 
-    def write(self, stateful: dict[str, Any], history: History) -> None:
-        """Write aside, then rename: whatever happens, the file is a whole checkpoint or the one before.
+    def write(self, stateful: dict[str, Any], history: History, position: dict[str, Any]) -> None:
+        """Write aside, sync, then rename: whatever happens, the file is a whole checkpoint or the one before.
 
         Raises FileExistsError when another run has written the file, OSError when it cannot be written.
         """
         states = {name: _plain_names(part.state_dict()) if name in NETWORKS else part.state_dict()
                   for name, part in stateful.items()}
-        content = {"format": CHECKPOINT_FORMAT, "history": json.dumps(history.to_dict()), **states}
+        content = {"format": CHECKPOINT_FORMAT, "history": json.dumps(history.to_dict()), "position": position,
+                   **states}
         try:
             self._replace(content)
         except FileNotFoundError:  # another run that started just now has tidied up
@@ -110,7 +116,10 @@ class Checkpoint:
         aside = self._aside()
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(content, aside)
+            with aside.open("wb") as stream:
+                torch.save(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())  # else a machine that loses its power may keep the new name without content
             self._check_owner()
             os.replace(aside, self.target)
             self.known = self._stamp()
@@ -188,10 +197,12 @@ class Checkpoint:
                                  f"{here} here")
 
 
-def load_states(saved: dict[str, Any], stateful: dict[str, Any], path: str | os.PathLike) -> None:
-    """Give each part the state that was saved of it; the network comes last, and is left alone when one fails."""
+def load_run(saved: dict[str, Any], run: "Run", path: str | os.PathLike) -> None:
+    """Give a run what was saved of it; the network comes last, and is left alone when one part fails."""
+    name = "position"
     try:
-        for name, part in reversed(stateful.items()):
+        run.go_to(saved["position"])
+        for name, part in reversed(run.stateful.items()):
             state = saved[name]
             if name in NETWORKS:
                 saved_as = {_plain(key): key for key in part.state_dict()}
@@ -199,19 +210,21 @@ def load_states(saved: dict[str, Any], stateful: dict[str, Any], path: str | os.
             if state or name != "scaler":  # which is empty when the run so far was without AMP
                 part.load_state_dict(state)
             if name == "optimizer":
-                _check_momentum(part)
+                _check_averages(part)
     except Exception as error:  # load_state_dict raises what it comes upon
         raise ValueError(f"the checkpoint {path} is damaged: its {name!r} does not fit: {error!r}") from error
+    run.history.epochs, run.history.step_losses = saved["history"].epochs, saved["history"].step_losses
 
 
-def _check_momentum(optimizer: torch.optim.SGD) -> None:
+def _check_averages(optimizer: torch.optim.Optimizer) -> None:
     """load_state_dict takes any state, and the first step would fail, or start without its velocity."""
-    buffers = [(parameter, state.get("momentum_buffer")) for parameter, state in optimizer.state.items()]
-    if optimizer.defaults["momentum"] and not buffers:
+    kept = [(parameter, one) for parameter, state in optimizer.state.items() for one in state.values()
+            if isinstance(one, Tensor) and one.ndim]
+    if optimizer.defaults.get("momentum") and not optimizer.state:
         raise ValueError("no momentum is there")
-    for parameter, buffer in buffers:
-        if buffer is not None and buffer.shape != parameter.shape:
-            raise ValueError(f"a momentum of shape {tuple(buffer.shape)} for weights of {tuple(parameter.shape)}")
+    for parameter, one in kept:
+        if one.shape != parameter.shape:
+            raise ValueError(f"a momentum of shape {tuple(one.shape)} for weights of {tuple(parameter.shape)}")
 
 
 def _plain(name: str) -> str:

@@ -35,12 +35,17 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def seed_everything(seed: int, epoch: int) -> None:
-    """Seed Python, NumPy and PyTorch with a number of 32 bits mixed from both, so that no two runs overlap."""
-    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-    random.seed(mixed)
-    np.random.seed(mixed)
-    torch.manual_seed(mixed)
+def mixed(*numbers: int) -> int:
+    """A number of 32 bits mixed from all, so that no two runs, epochs or images overlap."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed Python, NumPy and PyTorch with what is mixed from these."""
+    number = mixed(*numbers)
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """Learning rates over a run, as shares of the peak."""
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lwcourse.train.validate import is_number, is_whole, plain
+
+NAMED = "'cosine', 'linear', 'constant', 'steps:30:0.1' (times 0.1 every 30 epochs), 'cyclic'"
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -17,6 +20,40 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
+
+
+def check_schedule(schedule: object) -> None:
+    """Raise ValueError unless it is a function, or a name that `shares_by_name` knows."""
+    if isinstance(schedule, str):
+        kind, *numbers = schedule.split(":")
+        if kind in ("cosine", "linear", "constant", "cyclic") and not numbers:
+            return
+        try:
+            every, factor = map(float, numbers)
+            if kind == "steps" and 0 < every < math.inf and 0 < factor <= 1:
+                return
+        except ValueError:
+            pass
+    if isinstance(schedule, str) or not callable(schedule):
+        raise ValueError(f"schedule must be {NAMED}, or a function from the epoch to a share of lr, such as "
+                         f"CyclicLinear(), got {schedule!r}")
+
+
+def share_by_name(schedule: str, warmup_steps: int, steps: int, total_steps: int) -> Callable[[int], float]:
+    """The share of the peak at a step (from 0) of a run of `total_steps`, `steps` an epoch; see `Recipe.schedule`."""
+    kind, *numbers = schedule.split(":")
+    if kind == "cosine":
+        return lambda step: warmup_cosine(step, warmup_steps, total_steps)
+    if kind == "steps":
+        every, factor = map(float, numbers)
+
+    def share(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if kind == "linear":
+            return (total_steps - step) / (total_steps - warmup_steps)
+        return factor ** (step / steps // every) if kind == "steps" else 1.0
+    return share
 
 
 @dataclass(frozen=True)

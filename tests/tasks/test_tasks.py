@@ -70,7 +70,7 @@ def test_figures_are_those_of_torchmetrics_and_of_several_processes_together(tas
 
 def test_mixup_blends_images_and_labels_alike():
     images, labels = torch.randn(6, 3, 4, 4), torch.tensor([0, 1, 2, 3, -100, 1])
-    blended, shares = Classification(classes=CLASSES).mixing(0.5)(images, labels)
+    blended, shares = Classification(classes=CLASSES).mixing(0.5, 0)(images, labels)
     assert blended.shape == (5, 3, 4, 4) and shares.shape == (5, 4)
     torch.testing.assert_close(shares.sum(1), torch.ones(5))
     main = (shares.max(1).values)[:, None, None, None]
@@ -79,7 +79,7 @@ def test_mixup_blends_images_and_labels_alike():
     near = torch.minimum((blended - one).abs(), (blended - other).abs()).flatten(1).amax(1)
     assert near.max() < 1e-5
     with pytest.raises(ValueError, match="here each pixel has a label"):
-        Segmentation(classes=CLASSES).mixing(0.5)
+        Segmentation(classes=CLASSES).mixing(0.5, 0)
 
 
 # A task that the package has not: the loop trains it all the same

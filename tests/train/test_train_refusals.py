@@ -160,8 +160,8 @@ NAN = float("nan")
     ({"class_weights": 3}, r"class_weights must be 10 numbers, one a class, got shape \(\)"),
     ({"class_weights": torch.ones(10, device="meta")}, "class_weights must be 10 numbers"),
     ({"class_weights": np.full(10, NAN)}, "class_weights must be finite"),
-    ({"schedule": 0.1}, "schedule must be a function from the epoch to a share of lr.* got 0.1"),
-    ({"schedule": "cosine"}, "schedule must be a function .* got 'cosine'")])
+    ({"schedule": 0.1}, "schedule must be .*, or a function from the epoch to a share of lr.* got 0.1"),
+    ({"schedule": "cosines"}, "schedule must be .cosine., .* got .cosines.")])
 def test_bad_settings_are_named(few, options, says):
     refused(fit, few, says, **{**SHORT, **options})
 

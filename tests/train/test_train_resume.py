@@ -167,7 +167,7 @@ def test_a_failed_write_keeps_the_checkpoint_before(few, tmp_path, monkeypatch):
         save(content, target)
         saved.append(target)
         if len(saved) == 2:
-            os.truncate(target, 1000)
+            target.truncate(1000)
             raise OSError("no space left on device")
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(OSError, match="no space left"):
