@@ -6,10 +6,10 @@ from importlib.metadata import requires
 
 from packaging.requirements import Requirement
 
-from lwcourse.cli import authoring, environment, networks, timing, weights
+from lwcourse.cli import authoring, environment, networks, timing, training, weights
 from lwcourse.running import error_words
 
-GROUPS = (networks, weights, timing, environment, authoring)
+GROUPS = (networks, training, weights, timing, environment, authoring)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,14 +29,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Whatever fails is one line on stderr, and exit code 2; 130 for an interrupt."""
     args = parser().parse_args(arguments)
+    args.typed = sys.argv[1:] if arguments is None else arguments
     try:
         return args.function(args)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         words = _missing(args, error)
-    except (ValueError, TypeError, FileNotFoundError, ImportError, ConnectionError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         words = str(error) or type(error).__name__
     except Exception as error:  # a traceback helps nobody who types a command
         words = error_words(error)

@@ -28,7 +28,7 @@ def predict(args: argparse.Namespace) -> int:
     missing = [path for path in args.images if not Path(path).is_file()]
     if missing:
         raise FileNotFoundError(f"there is no picture {missing[0]}")
-    network = _network(args.model, args.weights).eval()
+    network = trained_network(args.model, args.weights).eval()
     weights = lw.weights_of(network)
     if not weights.classes:
         raise ValueError(f"the weights {weights.name} of {weights.network} have no names of classes")
@@ -42,15 +42,17 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def _network(model: str, weights: str | None):
-    """A network by its name, with the weights named or the first that there are, or from a file of lw.save."""
-    if Path(model).suffix == ".safetensors":
+def trained_network(model: str, weights: str | None):
+    """A network by its name, with the weights named or the first that there are, or from a run's folder, its best.pt,
+    or a file of lw.save."""
+    path = Path(model)
+    if path.suffix in (".safetensors", ".pt") or path.is_dir():
         if weights is not None:
             raise ValueError(f"{model} has its own weights; leave out --weights")
         return lw.load(model)
     there = lw.list_weights(model)
     if not there:
-        raise ValueError(f"there are no trained weights for {model}; train it, and give the file of lw.save")
+        raise ValueError(f"there are no trained weights for {model}; train it, and give the folder of the run")
     for one in there:
         if weights in (None, one.name, one.name.partition(":")[0]):
             return lw.create_model(model, weights=one.name, **one.arguments)
@@ -61,7 +63,7 @@ def add_commands(command: Commands) -> None:
     sub = command("weights", list_weights, "the trained weights that there are for a network, or for all")
     sub.add_argument("name", nargs="?")
     sub = command("predict", predict, "say what is on photographs")
-    sub.add_argument("model", help="a network's name, or a file that lw.save wrote")
+    sub.add_argument("model", metavar="RUN|MODEL", help="a run's folder, a file of lw.save, or a network's name")
     sub.add_argument("images", nargs="+", metavar="IMAGE")
     sub.add_argument("--weights", help="one of those that `weights NAME` lists (default: the first)")
     sub.add_argument("--top", type=int, default=5, help="how many classes to name (default 5)")

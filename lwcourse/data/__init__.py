@@ -54,3 +54,9 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     if unknown:
         raise TypeError(f"{name!r} takes no option {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
     return LOADERS[name](**options)
+
+
+def accepted_options(name: str) -> list[str]:
+    """The options that `load_data(name)` takes; none for a name that it does not know."""
+    loader = LOADERS.get(name.partition(":")[0])
+    return list(signature(loader).parameters) if loader else []

@@ -40,8 +40,9 @@ class Task(Protocol):
     def check_targets(self, targets: Any) -> None:
         """Raise ValueError unless a batch of targets can be learned."""
 
-    def weight(self, targets: Any) -> int:
-        """How much a batch of targets counts in means of the loss; 0 where nothing in it can be learned."""
+    def weight(self, targets: Any) -> float:
+        """What the loss of a batch was divided by: how much it counts in a mean over several; 0 where nothing in it can
+        be learned."""
 
     def nothing_counts(self, training: str = "") -> ValueError:
         """The error for data in which no target counts; `training` is what was to be learned from, as "epoch 3"."""

@@ -128,11 +128,13 @@ class Classification:
             return ValueError(f"no label of {training} counts: all are {self.ignore_index}, or of a class of weight 0")
         return ValueError(f"every {self.one} is labelled {self.ignore_index}, the label that does not count")
 
-    def weight(self, targets: Tensor) -> int:
+    def weight(self, targets: Tensor) -> float:
+        if targets.is_floating_point():  # blended labels, whose loss is a mean over images
+            return len(targets)
         counted = targets != self.ignore_index
-        if self.class_weights is not None and self.class_weights.min() == 0:
-            counted &= self.class_weights.to(targets.device)[targets.where(counted, 0)] > 0
-        return counted.sum().item()
+        if self.class_weights is None:
+            return counted.sum().item()
+        return self.class_weights.to(targets.device)[targets[counted]].double().sum().item()
 
     def targets(self, batch: Tensor, device: torch.device) -> Tensor:
         return batch.to(device)

@@ -47,7 +47,7 @@ class Batches:
 
     Data sets that have `batch(indices, seed=, epoch=, device=)`, as `ImagesInMemory` does, make a batch at once, on the
     device; a TensorDataset is indexed; of any other, a DataLoader with `num_workers` loads image by image.
-    A last batch of one image (a process) is left out, unless it is the only one: BatchNorm cannot train on it.
+    A last batch of one image is left out, unless it is the only one: BatchNorm cannot train on it.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, *, seed: int = 0, device: torch.device,
@@ -59,23 +59,29 @@ class Batches:
             self.loader = DataLoader(Seeded(dataset, seed), batch_sampler=self.keys, num_workers=num_workers,
                                      pin_memory=pin_memory, persistent_workers=num_workers > 0)
 
-    def shuffled(self, epoch: int) -> list[Tensor]:
-        """The indices of this process's batches of an epoch, all of them."""
-        generator = torch.Generator().manual_seed(mixed(self.seed, epoch, 0, ORDER))
-        parts = list(torch.randperm(len(self.dataset), generator=generator, device="cpu").split(self.batch_size))
-        return [part.tensor_split(self.processes.count)[self.processes.rank] for part in parts[:self.count]]
-
     @property
     def count(self) -> int:
         """How many batches an epoch has."""
         whole, rest = divmod(len(self.dataset), self.batch_size)
-        return whole + (rest >= 2 * self.processes.count or (whole == 0 and rest > 0))
+        return whole + (rest > 1 or (rest == 1 and whole == 0))
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Any]]:
-        """The batches of an epoch, counted from 0, from batch `first` on."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Any, bool]]:
+        """The batches of an epoch, counted from 0, in its own order, from batch `first` on; the last item tells whether
+        this process learns from it.
+
+        A batch with less than two images a process is learned by the first process; the others get it to keep step.
+        """
         with on_cpu():
-            parts = self.shuffled(number)[first:]
-        yield from self._fetched(parts, number)
+            generator = torch.Generator().manual_seed(mixed(self.seed, number, 0, ORDER))
+            order = torch.randperm(len(self.dataset), generator=generator)
+            parts = [self._own(part) for part in order.split(self.batch_size)[first:self.count]]
+        for batch, (_, counts) in zip(self._fetched([part for part, _ in parts], number), parts, strict=True):
+            yield *batch, counts
+
+    def _own(self, batch: Tensor) -> tuple[Tensor, bool]:
+        if len(batch) < 2 * self.processes.count:
+            return batch, self.processes.leads
+        return batch.tensor_split(self.processes.count)[self.processes.rank], True
 
     def in_order(self) -> Iterator[tuple[Tensor, Any]]:
         """All images as they lie, each once; of several processes, each gets every n-th batch."""

@@ -1,5 +1,6 @@
 """The loop: `fit` trains a network by a recipe, `fit_seeds` does so once a seed."""
 import hashlib
+import math
 import os
 import re
 import sys
@@ -119,9 +120,9 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
         "schedule": _name_of(recipe.schedule), "class_weights": None if weight is None else weight.tolist(),
         "teacher": None if teacher is None else type(unwrapped(teacher)).__name__}
     check_settings(described | {"num_workers": num_workers})
-    if processes.count > 1 and min(recipe.batch_size, len(data.train)) < 2 * processes.count:
-        raise ValueError(f"{processes.count} processes need batches of {2 * processes.count} images at least, two "
-                         f"each; batch_size is {recipe.batch_size}, of {len(data.train)} images")
+    if processes.count > 1 and recipe.batch_size < 2 * processes.count:
+        raise ValueError(f"{processes.count} processes need a batch_size of {2 * processes.count} images at least, two "
+                         f"each; it is {recipe.batch_size}")
     task = _configured(data.task, class_weights=weight, label_smoothing=recipe.label_smoothing or None)
     with on_cpu():
         mixing = task.mixing(recipe.mixup, recipe.cutmix) if recipe.mixup or recipe.cutmix else None
@@ -160,7 +161,7 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
             stack.enter_context(placed(teacher, device, channels_last))
         frozen = frozen_parameters(network, recipe.freeze, outputs)
         stack.enter_context(_without_gradient(frozen))
-        fallback, run, bar = Fallback(model), None, None
+        fallback, run, bar, tested = Fallback(model), None, None, ""
         stay = modules_that_stay(model)
         try:
             with on_cpu():
@@ -184,10 +185,15 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
             if file is not None and not run.finished and processes.leads:
                 file.check_writable()
             hide = {} if progress and processes.leads else {"disable": True}  # disable=False overrules TQDM_DISABLE
-            bar = tqdm(total=total_steps, initial=run.done_steps, mininterval=0.5, unit="step", **hide)
+            batch = recipe.batch_size * recipe.accumulate
+            bar = tqdm(total=total_steps * batch, initial=run.done_steps * batch, mininterval=0.5, unit=" images",
+                       **hide)
             while not run.finished:
-                for _ in run.rest_of_epoch():
-                    bar.update()
+                for loss in run.rest_of_epoch():
+                    bar.update(batch)
+                    shown = math.nan if loss is None else loss
+                    bar.set_postfix_str(f"epoch {len(history.epochs) + 1}/{recipe.epochs}, loss {shown:.3f}{tested}",
+                                        refresh=False)
                     stop = bool(watch and watch(run))
                     stop, due = processes.sums([stop, often.is_due(run)], device)
                     if stop or due and run.step < run.steps:  # the end of an epoch writes one anyway
@@ -196,10 +202,11 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
                         raise KeyboardInterrupt
                 epoch = run.end_epoch()
                 fallback.keep(unwrapped(run.tested))
-                bar.set_postfix_str(f"epoch {epoch.epoch}/{recipe.epochs}, loss {epoch.train['loss']:.3f}, "
-                                    f"test {figure(task.metric, epoch.test[task.metric], 1)}")
+                tested = f", test {figure(task.metric, epoch.test[task.metric], 1)}"
+                bar.set_postfix_str(f"epoch {epoch.epoch}/{recipe.epochs}, loss {epoch.train['loss']:.3f}{tested}")
+                stop = bool(watch and watch(run))
                 _write(file, run)
-                if processes.sums([bool(watch and watch(run))], device)[0] and not run.finished:
+                if processes.sums([stop], device)[0] and not run.finished:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             history.interrupted = True

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """Images and targets on the device, and how much the targets count in a mean (0: there is nothing to learn)."""
     images: Tensor
     targets: Any
-    weight: int
+    weight: float
 
 
 @dataclass
@@ -140,16 +140,17 @@ class Run:
             self.seconds += time.perf_counter() - start
             yield loss
 
-    def _prepared(self, images: Tensor, targets: Any, where: str) -> Batch:
+    def _prepared(self, images: Tensor, targets: Any, counts: bool, where: str) -> Batch:
         self.task.check_targets(targets)
         if blemish := not_finite(images, f"of {where}"):
             raise TrainingDiverged(blemish, self.history)
-        weight, count = self.task.weight(targets), len(images)
+        weight, count = self.task.weight(targets) if counts else 0, len(images)
         images, targets = self.place(images), self.task.targets(targets, self.device)
         if self.mixing is not None and weight:
             mixed = self.mixing(images, targets)
             if len(mixed[0]) >= min(count, 2):  # BatchNorm cannot train on a single image
                 images, targets = mixed
+                weight = self.task.weight(targets)
             else:
                 weight = 0
         return Batch(images, targets, weight)

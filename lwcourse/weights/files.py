@@ -24,20 +24,7 @@ def save(model: nn.Module, path: str | os.PathLike) -> Path:
     """
     from safetensors.torch import save_file
 
-    built = getattr(model, "built_by", None)
-    if built is None:
-        raise ValueError(f"only networks of lw.create_model can be saved so, as only they can be built again; "
-                         f"{type(model).__name__} is none. torch.save(model.state_dict(), path) keeps its weights")
-    name, arguments = built
-    try:
-        described = json.dumps({"name": name, "arguments": arguments}, default=_plain)
-    except TypeError as error:
-        raise ValueError(f"{name} was built with an argument that no file can hold: {error}. Arguments that are "
-                         "numbers, texts, lists and dicts can be saved") from error
-    trained = getattr(model, ATTRIBUTE, None)
-    metadata = {"format": FORMAT, "network": described,
-                "trained": json.dumps(asdict(trained) if trained else None),
-                "versions": json.dumps({"lwcourse": version("lwcourse"), "torch": torch.__version__})}
+    metadata = described(model)
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
@@ -51,6 +38,26 @@ def save(model: nn.Module, path: str | os.PathLike) -> Path:
     return path
 
 
+def described(model: nn.Module) -> dict[str, str]:
+    """What a file holds beside the weights: format, name and options of the network, `lw.weights_of` it, versions.
+
+    Raises ValueError for a network that no factory of the course built, or an argument that JSON has no form for.
+    """
+    built = getattr(model, "built_by", None)
+    if built is None:
+        raise ValueError(f"only networks of lw.create_model can be saved so, as only they can be built again; "
+                         f"{type(model).__name__} is none. torch.save(model.state_dict(), path) keeps its weights")
+    name, arguments = built
+    try:
+        network = json.dumps({"name": name, "arguments": arguments}, default=_plain)
+    except TypeError as error:
+        raise ValueError(f"{name} was built with an argument that no file can hold: {error}. Arguments that are "
+                         "numbers, texts, lists and dicts can be saved") from error
+    trained = getattr(model, ATTRIBUTE, None)
+    return {"format": FORMAT, "network": network, "trained": json.dumps(asdict(trained) if trained else None),
+            "versions": json.dumps({"lwcourse": version("lwcourse"), "torch": str(torch.__version__)})}
+
+
 def _plain(value: Any) -> Any:
     """The number or list that NumPy or PyTorch holds."""
     if hasattr(value, "tolist"):
@@ -61,21 +68,16 @@ def _plain(value: Any) -> Any:
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     """The network that `lw.save` wrote to `path`, in eval mode on the CPU; or `model` with its weights.
 
+    `path` may be the folder of a run of `python -m lwcourse train` too, whose best network it is then.
     Raises FileNotFoundError where there is none, ValueError for a file of another kind, a damaged one, and weights
     that do not fit `model`, naming the first tensor that differs.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
+    if path.is_dir():
+        path = path / "best.pt"
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole file of safetensors ({error}); lw.load reads what lw.save "
-                         "wrote") from error
+    metadata, state = (_read_best if path.suffix == ".pt" else _read_safetensors)(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by lw.save: it does not say which network its weights are for")
     built, trained = json.loads(metadata["network"]), json.loads(metadata["trained"])
@@ -87,6 +89,27 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
         lists = {key: tuple(trained[key]) for key in ("mean", "std", "classes")}
         setattr(model, ATTRIBUTE, TrainedWeights(**{**trained, **lists}))
     return model
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole file of safetensors ({error}); lw.load reads what lw.save "
+                         "wrote") from error
+
+
+def _read_best(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What `train` wrote of the best network of a run; no pickled code is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return content, content["state"]
+    except Exception:  # torch.load raises half a dozen types for damaged files, and advises to load them unsafely
+        raise ValueError(f"{path} cannot be read as the best network of a run; it is damaged or something "
+                         "else") from None
 
 
 def _refuse_other_keys(own: dict[str, Tensor], state: dict[str, Tensor], where: str) -> None:

@@ -36,6 +36,7 @@ class TrainedWeights:
 
         return v2.Compose([
             v2.ToImage(),
+            *([v2.Grayscale()] if len(self.mean) == 1 else []),
             v2.Resize(self.resize, interpolation=v2.InterpolationMode(self.interpolation), antialias=True),
             v2.CenterCrop(self.size),
             v2.ToDtype(torch.float32, scale=True),
