@@ -1,6 +1,6 @@
 """Data sets: real ones that come with scikit-learn, drawn ones, and the usual benchmarks.
 
-`load_data(name)` is the one entry; the function that loads a data set is in `classification` or `segmentation`.
+`load_data(name)` is the one entry; a function of the data set's name in one of these modules loads it.
 Images are float tensors (channels, height, width), labels are integers from 0, or maps of them.
 """
 from collections.abc import Callable
@@ -8,11 +8,15 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
+from lwcourse.data.augment import Augment
 from lwcourse.data.base import IGNORE_INDEX, Data, DataCorrupt, DataNotFound, data_root, on_cpu
-from lwcourse.data.classification import Photos, cifar10, cifar100, digits, imagenet, photo_digits, photos
+from lwcourse.data.cifar import cifar10, cifar100
+from lwcourse.data.classification import Photos, digits, imagenet, photo_digits, photos
+from lwcourse.data.memory import ImagesInMemory
 from lwcourse.data.segmentation import camvid, cityscapes, oxford_pets, scenes, voc_segmentation
 
-__all__ = ["IGNORE_INDEX", "Data", "DataCorrupt", "DataNotFound", "Photos", "data_root", "load_data"]
+__all__ = ["IGNORE_INDEX", "Augment", "Data", "DataCorrupt", "DataNotFound", "ImagesInMemory", "Photos", "data_root",
+           "load_data"]
 
 LOADERS: dict[str, Callable[..., Data | Photos]] = {
     loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet, scenes,
@@ -28,12 +32,14 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
     | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
     | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
-    | "cifar10", "cifar100" | 60,000 photographs of 32 x 32 | image_size (32), root, augment (True), download (False) |
+    | "cifar10", "cifar100" | photographs of 32 x 32 | image_size (32), root, augment (True), erasing (0), download |
     | "imagenet" | a tree root/{train,val}/class/image | root, image_size (224), augment (True) |
     | "scenes" | drawn streets, label maps | train_images (240), test_images (60), image_size ((128, 256)), seed (0) |
     | "voc_segmentation", "oxford_pets" | label maps | root, image_size, augment (True), download (False) |
     | "camvid", "cityscapes" | streets, label maps | root, image_size, augment (True) |
 
+    `augment` is True or False; where there is `erasing`, a probability, it may also be "trivial" or "rand": the usual
+    crops and mirrored images, and torchvision's TrivialAugmentWide or RandAugment.
     `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
     ~/.cache/lwcourse (with "/imagenet" for ImageNet).
     Photographs are turned upright, as their EXIF orientation says; greys of 16 bits become 8; hidden files and folders

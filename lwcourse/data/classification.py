@@ -2,10 +2,7 @@
 import os
 from collections.abc import Sequence
 from functools import cache
-from http.client import HTTPException
 from numbers import Integral
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -23,14 +20,12 @@ from lwcourse.data.base import (
     check_memory,
     check_whole,
     data_root,
-    no_empty_folder,
     to_tensor,
 )
 from lwcourse.layers.validate import check_flag
 
 DIGITS, TEST_DIGITS = 1797, 360  # all of scikit-learn's, and one in five of them
 CUTS = (("china", 210), ("flower", 305))  # the column through the middle of each photograph's subject
-CIFAR_NORM = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))  # mean, std of CIFAR-10's training pixels
 
 
 class Photos(NamedTuple):
@@ -90,24 +85,6 @@ def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Dat
         crops = _random_crops(len(ink), columns, image_size, generator)
         splits.append((crops.sub_(ink).abs_(), labels.repeat_interleave(copies)))
     return _in_memory("photo_digits", *splits)
-
-
-def cifar10(*, image_size: int = 32, root: str | os.PathLike | None = None, augment: bool = True,
-            download: bool = False) -> Data:
-    """CIFAR-10 (Krizhevsky 2009): 50,000 train, 10,000 test, 10 classes.
-
-    `augment` moves training images by up to 4 pixels and mirrors half of them. `download` fetches 163 MB
-    when the files are missing or damaged; every file is verified before it is used.
-    """
-    from torchvision.datasets import CIFAR10
-    return _cifar("cifar10", CIFAR10, image_size, root, augment, download)
-
-
-def cifar100(*, image_size: int = 32, root: str | os.PathLike | None = None, augment: bool = True,
-             download: bool = False) -> Data:
-    """CIFAR-100 (Krizhevsky 2009): 50,000 train, 10,000 test, 100 classes; otherwise like `cifar10`."""
-    from torchvision.datasets import CIFAR100
-    return _cifar("cifar100", CIFAR100, image_size, root, augment, download)
 
 
 def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, augment: bool = True) -> Data:
@@ -201,75 +178,6 @@ def _random_crops(count: int, columns: Sequence[tuple[int, int]], size: int, gen
     across = (left + torch.arange(size)).unsqueeze(1)  # (count, 1, size)
     crops = photographs.permute(0, 2, 3, 1)[which.unsqueeze(2), rows, across]
     return crops.permute(0, 3, 1, 2).contiguous()
-
-
-def _cifar(name: str, source: type, image_size: int, root: str | os.PathLike | None, augment: bool,
-           download: bool) -> Data:
-    from torchvision.transforms import v2
-
-    image_size = check_image_size(image_size, 8, 512)
-    check_flag("augment", augment)
-    check_flag("download", download)
-    root = data_root(root)
-    _provide_cifar(source, root, download)
-    resize = [v2.Resize(image_size)] if image_size != 32 else []
-    shake = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if augment else []
-    mean, std = CIFAR_NORM
-    train = source(root, train=True, transform=to_tensor(shake + resize, mean, std))
-    test = source(root, train=False, transform=to_tensor(resize, mean, std))
-    return Data(name, train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
-
-
-def _provide_cifar(source: type, root: Path, download: bool) -> None:
-    """See to it that the verified files of a torchvision CIFAR class lie in `root`, or raise.
-
-    They are used as they are, else unpacked from an archive that lies in `root`, else downloaded if allowed.
-    """
-    from torchvision.datasets.utils import check_integrity, download_url
-
-    damaged = _damaged_files(source, root)
-    if not damaged:
-        return
-    archive = root / source.filename
-    if check_integrity(archive, source.tgz_md5):
-        _unpack_cifar(source, archive, root)
-        return
-    if download:
-        with no_empty_folder(root), TemporaryDirectory(dir=root, prefix=".download-") as scratch:
-            try:
-                download_url(source.url, scratch, source.filename, source.tgz_md5)
-            except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the wrong checksum
-                raise DataNotFound(f"could not download {source.url}: {error}. Fetch it by other means and put it "
-                                   f"at {archive} as it is. {OFFLINE_HINT}") from error
-            _unpack_cifar(source, Path(scratch) / source.filename, root)
-        return
-    mend = f"pass download=True, or fetch {source.url} and put it at {archive} as it is"
-    if archive.exists():
-        raise DataCorrupt(f"{archive} is incomplete or damaged ({archive.stat().st_size:,} bytes, wrong MD5): {mend}")
-    if (root / source.base_folder).exists():
-        raise DataCorrupt(f"{root / source.base_folder} is incomplete or damaged: {', '.join(damaged)} missing or "
-                          f"with a wrong MD5. To mend it, {mend}")
-    raise DataNotFound(f"there is no {source.__name__} in {root}: {mend}. {OFFLINE_HINT}")
-
-
-def _damaged_files(source: type, root: Path) -> list[str]:
-    """Names of the files of a torchvision CIFAR class that are missing from `root` or have a wrong MD5."""
-    from torchvision.datasets.utils import check_integrity
-
-    expected = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
-    return [name for name, md5 in expected if not check_integrity(root / source.base_folder / name, md5)]
-
-
-def _unpack_cifar(source: type, archive: Path, root: Path) -> None:
-    """Unpack aside, then move file by file: an interruption leaves files that are whole or absent."""
-    from torchvision.datasets.utils import extract_archive
-
-    folder = root / source.base_folder
-    with TemporaryDirectory(dir=root, prefix=".unpack-") as scratch:
-        extract_archive(archive, scratch)
-        folder.mkdir(exist_ok=True)
-        for file in (Path(scratch) / source.base_folder).iterdir():
-            os.replace(file, folder / file.name)
 
 
 def _need_sklearn() -> None:

@@ -203,7 +203,11 @@ def test_a_name_is_a_string():
     ("photo_digits", {"copies": True}, "copies .* got True"),
     ("scenes", {"train_images": 10**9}, "scenes with 1,000,000,060 images .* GiB"),
     ("scenes", {"image_size": (True, 64)}, "the height in image_size .* got True"),
-    ("cifar10", {"augment": "yes"}, "augment must be True or False, got 'yes'"),
+    ("cifar10", {"augment": "yes"}, "augment must be True, False, 'trivial' or 'rand', got 'yes'"),
+    ("cifar100", {"augment": 1}, "augment must be True, False, 'trivial' or 'rand', got 1"),
+    ("cifar10", {"erasing": 1.5}, "erasing is a probability .* got 1.5"),
+    ("cifar10", {"erasing": True}, "erasing is a probability .* got True"),
+    ("cifar10", {"erasing": float("nan")}, "erasing is a probability .* got nan"),
     ("cifar100", {"download": 1}, "download must be True or False, got 1"),
     ("imagenet", {"augment": None}, "augment must be True or False, got None"),
     ("voc_segmentation", {"download": "no"}, "download must be True or False, got 'no'"),
@@ -453,6 +457,20 @@ def test_cifar_augments_training_images_only(cifar):
     assert len({data.train[0][0].numpy().tobytes() for _ in range(20)}) > 10
     assert len({data.test[0][0].numpy().tobytes() for _ in range(5)}) == 1
     assert type(data.train[0][0]) is torch.Tensor and data.train[0][0].shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    ({}, ", crops shifted by up to 4, mirrored"), ({"augment": False}, ""),
+    ({"augment": False, "erasing": 1}, ", erasing 1"),
+    ({"augment": "trivial"}, ", crops shifted by up to 4, mirrored, policy trivial"),
+    ({"augment": "rand", "erasing": 0.1}, ", crops shifted by up to 4, mirrored, policy rand, erasing 0.1")])
+def test_cifar_is_changed_as_asked(cifar, options, says):
+    cifar.unpack()
+    data = cifar.load(**options)
+    assert repr(data.train) == f"ImagesInMemory: 20 images of 3 x 32 x 32{says}"
+    assert repr(data.test) == "ImagesInMemory: 4 images of 3 x 32 x 32"
+    images, labels = data.train.batch(torch.arange(20), seed=0, epoch=0, device="cpu")
+    assert images.shape == (20, 3, 32, 32) and torch.equal(labels, data.train.targets)
 
 
 def test_cifar_at_another_size(cifar):
