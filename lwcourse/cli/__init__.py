@@ -6,10 +6,10 @@ from importlib.metadata import requires
 
 from packaging.requirements import Requirement
 
-from lwcourse.cli import authoring, environment, networks, timing, weights
+from lwcourse.cli import authoring, environment, input, networks, timing, weights
 from lwcourse.running import error_words
 
-GROUPS = (networks, weights, timing, environment, authoring)
+GROUPS = (networks, weights, timing, input, environment, authoring)
 
 
 def parser() -> argparse.ArgumentParser:
