@@ -11,7 +11,8 @@ from typing import Any
 from lwcourse.data.augment import Augment
 from lwcourse.data.base import IGNORE_INDEX, Data, DataCorrupt, DataNotFound, data_root, on_cpu
 from lwcourse.data.cifar import cifar10, cifar100
-from lwcourse.data.classification import Photos, digits, imagenet, photo_digits, photos
+from lwcourse.data.classification import Photos, digits, photo_digits, photos
+from lwcourse.data.folders import folder, imagenet
 from lwcourse.data.memory import ImagesInMemory
 from lwcourse.data.segmentation import camvid, cityscapes, oxford_pets, scenes, voc_segmentation
 
@@ -19,8 +20,8 @@ __all__ = ["IGNORE_INDEX", "Augment", "Data", "DataCorrupt", "DataNotFound", "Im
            "load_data"]
 
 LOADERS: dict[str, Callable[..., Data | Photos]] = {
-    loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet, scenes,
-                                           voc_segmentation, oxford_pets, camvid, cityscapes)}
+    loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet, folder,
+                                           scenes, voc_segmentation, oxford_pets, camvid, cityscapes)}
 
 
 @on_cpu
@@ -32,14 +33,15 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
     | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
     | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
-    | "cifar10", "cifar100" | photographs of 32 x 32 | image_size (32), root, augment (True), erasing (0), download |
-    | "imagenet" | a tree root/{train,val}/class/image | root, image_size (224), augment (True) |
+    | "cifar10", "cifar100" | photographs of 32 x 32 | image_size (32), root, augment (True), erasing (0.0), ... |
+    | "imagenet", "folder" | root/{train,val}/class/image | root, image_size (224), augment (True), erasing (0.0), ... |
     | "scenes" | drawn streets, label maps | train_images (240), test_images (60), image_size ((128, 256)), seed (0) |
     | "voc_segmentation", "oxford_pets" | label maps | root, image_size, augment (True), download (False) |
     | "camvid", "cityscapes" | streets, label maps | root, image_size, augment (True) |
 
     `augment` is True or False; where there is `erasing`, a probability, it may also be "trivial" or "rand": the usual
     crops and mirrored images, and torchvision's TrivialAugmentWide or RandAugment.
+    `...` stands for what is off by default: download of CIFAR, skip_unreadable of folders.
     `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
     ~/.cache/lwcourse (with "/imagenet" for ImageNet).
     Photographs are turned upright, as their EXIF orientation says; greys of 16 bits become 8; hidden files and folders

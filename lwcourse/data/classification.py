@@ -1,5 +1,4 @@
 """Data sets of one class an image, and the two photographs; each function loads one, with its own options."""
-import os
 from collections.abc import Sequence
 from functools import cache
 from numbers import Integral
@@ -10,19 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lwcourse.data.base import (
-    IMAGENET_NORM,
-    OFFLINE_HINT,
-    Data,
-    DataCorrupt,
-    DataNotFound,
-    check_image_size,
-    check_memory,
-    check_whole,
-    data_root,
-    to_tensor,
-)
-from lwcourse.layers.validate import check_flag
+from lwcourse.data.base import Data, check_image_size, check_memory, check_whole
 
 DIGITS, TEST_DIGITS = 1797, 360  # all of scikit-learn's, and one in five of them
 CUTS = (("china", 210), ("flower", 305))  # the column through the middle of each photograph's subject
@@ -85,38 +72,6 @@ def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Dat
         crops = _random_crops(len(ink), columns, image_size, generator)
         splits.append((crops.sub_(ink).abs_(), labels.repeat_interleave(copies)))
     return _in_memory("photo_digits", *splits)
-
-
-def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, augment: bool = True) -> Data:
-    """ImageNet-1k, or any tree of the same form: root/train/<class>/*.JPEG and root/val/<class>/*.JPEG.
-
-    Test images are resized to 256/224 of `image_size` and cropped at the centre; training images are
-    random crops, mirrored half of the time, unless `augment` is off. Nothing is downloaded. Hidden files and
-    folders, such as .ipynb_checkpoints and __MACOSX, are passed over.
-    """
-    from torchvision.transforms import v2
-
-    from lwcourse.data.folders import class_folders
-
-    image_size = check_image_size(image_size, 8, 1024)
-    check_flag("augment", augment)
-    root = data_root(root, "imagenet")
-    for folder in (root, root / "train", root / "val"):
-        if not folder.is_dir():
-            raise DataNotFound(
-                f"there is no folder {folder}. ImageNet is not downloaded for you: get it from "
-                f"https://www.image-net.org/download.php and arrange it as {root}/train/<class>/*.JPEG and "
-                f"{root}/val/<class>/*.JPEG, or pass root=. {OFFLINE_HINT}")
-    centre = [v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size)]
-    random = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
-    mean, std = IMAGENET_NORM
-    train, test = (class_folders(folder, to_tensor(geometry, mean, std)) for folder, geometry in (
-        (root / "train", random if augment else centre), (root / "val", centre)))
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise DataCorrupt(f"{root}/train has {len(train.classes)} classes and {root}/val has {len(test.classes)}; "
-                          f"only one of them has {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}")
-    return Data("imagenet", train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
 
 
 @cache
