@@ -15,13 +15,14 @@ from lwcourse.data.classification import Photos, digits, photo_digits, photos
 from lwcourse.data.folders import folder, imagenet
 from lwcourse.data.memory import ImagesInMemory
 from lwcourse.data.segmentation import camvid, cityscapes, oxford_pets, scenes, voc_segmentation
+from lwcourse.data.shards import both_parts, wds
 
 __all__ = ["IGNORE_INDEX", "Augment", "Data", "DataCorrupt", "DataNotFound", "ImagesInMemory", "Photos", "data_root",
            "load_data"]
 
 LOADERS: dict[str, Callable[..., Data | Photos]] = {
     loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet, folder,
-                                           scenes, voc_segmentation, oxford_pets, camvid, cityscapes)}
+                                           wds, scenes, voc_segmentation, oxford_pets, camvid, cityscapes)}
 
 
 @on_cpu
@@ -33,15 +34,17 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
     | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
     | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
-    | "cifar10", "cifar100" | photographs of 32 x 32 | image_size (32), root, augment (True), erasing (0.0), ... |
-    | "imagenet", "folder" | root/{train,val}/class/image | root, image_size (224), augment (True), erasing (0.0), ... |
+    | "cifar10", "cifar100" | photographs of 32 x 32 | image_size (32), root, augment (True), ... |
+    | "imagenet", "folder" | root/{train,val}/class/image | root, image_size (224), augment (True), ... |
+    | "wds" | tar files in the form of WebDataset | train, val, classes, image_size (224), augment (True), ... |
     | "scenes" | drawn streets, label maps | train_images (240), test_images (60), image_size ((128, 256)), seed (0) |
     | "voc_segmentation", "oxford_pets" | label maps | root, image_size, augment (True), download (False) |
     | "camvid", "cityscapes" | streets, label maps | root, image_size, augment (True) |
 
+    "wds:PATTERN" is short for "wds" with two patterns, as {train,val} in it says: "wds:/data/{train,val}-*.tar".
     `augment` is True or False; where there is `erasing`, a probability, it may also be "trivial" or "rand": the usual
     crops and mirrored images, and torchvision's TrivialAugmentWide or RandAugment.
-    `...` stands for what is off by default: download of CIFAR, skip_unreadable of folders.
+    `...` stands for what is off by default: erasing, download (CIFAR), skip_unreadable (folders).
     `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
     ~/.cache/lwcourse (with "/imagenet" for ImageNet).
     Photographs are turned upright, as their EXIF orientation says; greys of 16 bits become 8; hidden files and folders
@@ -53,6 +56,10 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a data set is a string such as 'digits', got {type(name).__name__}")
+    if name.startswith("wds:"):
+        if twice := {"train", "val"} & options.keys():
+            raise TypeError(f"{name!r} says where the shards are; leave out {' and '.join(sorted(twice))}")
+        name, options = "wds", both_parts(name.removeprefix("wds:")) | options
     if name not in LOADERS:
         close = get_close_matches(name.lower(), LOADERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(LOADERS)}"
