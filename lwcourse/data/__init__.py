@@ -1,4 +1,4 @@
-"""Data sets: real ones that come with scikit-learn, drawn ones, and the usual benchmarks.
+"""Data sets: real ones that come with scikit-learn and scikit-image, drawn ones, and the usual benchmarks.
 
 `load_data(name)` is the one entry; a function of the data set's name in one of these modules loads it.
 Images are float tensors (channels, height, width), labels are integers from 0, or maps of them.
@@ -11,9 +11,10 @@ from typing import Any
 from lwcourse.data.augment import Augment
 from lwcourse.data.base import IGNORE_INDEX, Data, DataCorrupt, DataNotFound, data_root, on_cpu
 from lwcourse.data.cifar import cifar10, cifar100
-from lwcourse.data.classification import Photos, digits, photo_digits, photos
+from lwcourse.data.classification import digits, photo_digits
 from lwcourse.data.folders import folder, imagenet
 from lwcourse.data.memory import ImagesInMemory
+from lwcourse.data.photographs import Photos, photos
 from lwcourse.data.segmentation import camvid, cityscapes, oxford_pets, scenes, voc_segmentation
 from lwcourse.data.shards import both_parts, wds
 
@@ -33,7 +34,7 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     |---|---|---|
     | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
     | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
-    | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
+    | "photos" | seven photographs, as `Photos`, with `licences` | image_size (None: as they are) |
     | "cifar10", "cifar100" | photographs of 32 x 32 | image_size (32), root, augment (True), ... |
     | "imagenet", "folder" | root/{train,val}/class/image | root, image_size (224), augment (True), ... |
     | "wds" | tar files in the form of WebDataset | train, val, classes, image_size (224), augment (True), ... |

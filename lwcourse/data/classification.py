@@ -1,8 +1,7 @@
-"""Data sets of one class an image, and the two photographs; each function loads one, with its own options."""
+"""The digits of scikit-learn, alone and blended into its photographs; each function loads one, with its own options."""
 from collections.abc import Sequence
 from functools import cache
 from numbers import Integral
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +9,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from lwcourse.data.base import Data, check_image_size, check_memory, check_whole
+from lwcourse.data.photographs import photograph
 
 DIGITS, TEST_DIGITS = 1797, 360  # all of scikit-learn's, and one in five of them
 CUTS = (("china", 210), ("flower", 305))  # the column through the middle of each photograph's subject
-
-
-class Photos(NamedTuple):
-    """Two photographs, float tensors (3, height, width) with values in [0, 1]."""
-    china: Tensor
-    flower: Tensor
 
 
 def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data:
@@ -35,19 +29,6 @@ def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data
         images = F.interpolate(images, (image_size, image_size), mode="bilinear")
         splits.append((images.repeat(1, int(in_channels), 1, 1), labels))
     return _in_memory("digits", *splits)
-
-
-def photos(*, image_size: int | None = None) -> Photos:
-    """scikit-learn's two sample photographs, 427 x 640; or their central squares, resized to `image_size`."""
-    from torchvision.transforms.v2 import functional as transforms
-
-    if image_size is not None:
-        image_size = check_image_size(image_size, 8, 1024)
-    images = _photographs()
-    if image_size is None:
-        return Photos(*images.clone())
-    images = transforms.center_crop(images, [min(images.shape[-2:])])
-    return Photos(*transforms.resize(images, [image_size, image_size], antialias=True))
 
 
 def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Data:
@@ -77,11 +58,7 @@ def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Dat
 @cache
 def _photographs() -> Tensor:
     """The photographs named in CUTS, (2, 3, 427, 640), in [0, 1]."""
-    _need_sklearn()
-    from sklearn.datasets import load_sample_image
-
-    images = [torch.from_numpy(load_sample_image(f"{name}.jpg").copy()) for name, _ in CUTS]
-    return torch.stack(images).permute(0, 3, 1, 2).float() / 255
+    return torch.stack([photograph(name) for name, _ in CUTS])
 
 
 def _split_digits(seed: int) -> list[tuple[Tensor, Tensor]]:
