@@ -40,6 +40,7 @@ class Data:
     `train` and `test` yield (image, label); images have `image_shape` (channels, height, width), and are
     normalised: (pixel - mean) / std for each channel, with pixels in [0, 1]. `classes` are names, by label.
     Where `dense`, a label is a map (height, width) of classes; pixels labelled `ignore_index` do not count.
+    `resize`, where it is not None, is the shorter side of a test image before its centre is cut out.
     """
     name: str
     train: Dataset
@@ -50,6 +51,7 @@ class Data:
     std: tuple[float, ...]
     dense: bool = False
     ignore_index: int = IGNORE_INDEX
+    resize: int | None = None
 
     @property
     def num_classes(self) -> int:

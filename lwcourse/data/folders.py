@@ -75,7 +75,13 @@ def _tree(name: str, root: Path, how: str, image_size: int, augment: bool | str,
         count = len(train) + len(test)
         if wrong := train.leave_out_unreadable() + test.leave_out_unreadable():
             print(f"{name}: {len(wrong):,} of {count:,} pictures are left out; the first: {wrong[0]}")  # noqa: T201
-    return Data(name, train, test, tuple(train.classes), (3, image_size, image_size), *IMAGENET_NORM)
+    return Data(name, train, test, tuple(train.classes), (3, image_size, image_size), *IMAGENET_NORM,
+                resize=shorter_side(image_size))
+
+
+def shorter_side(image_size: int) -> int:
+    """Of a test picture, before its centre is cut out."""
+    return round(image_size * 256 / 224)
 
 
 def picture_transform(image_size: int, change: Augment | None) -> Callable[[Any], Any]:
@@ -85,7 +91,7 @@ def picture_transform(image_size: int, change: Augment | None) -> Callable[[Any]
     """
     from torchvision.transforms import v2
 
-    geometry = [v2.Resize(round(image_size * 256 / 224), antialias=True), v2.CenterCrop(image_size)]
+    geometry = [v2.Resize(shorter_side(image_size), antialias=True), v2.CenterCrop(image_size)]
     last = []
     if change is not None:
         if change.flip:

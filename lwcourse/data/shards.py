@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lwcourse.data.augment import chosen
 from lwcourse.data.base import IMAGENET_NORM, Data, DataCorrupt, DataNotFound, check_image_size
-from lwcourse.data.folders import picture_transform
+from lwcourse.data.folders import picture_transform, shorter_side
 from lwcourse.layers.validate import MOST_CLASSES
 
 PARTS = "{train,val}"
@@ -46,7 +46,8 @@ def wds(*, train: str | os.PathLike | None = None, val: str | os.PathLike | None
                               "apart")
     parts = [TarPictures(part, picture_transform(image_size, change))
              for part, change in zip(found, (changes, None), strict=True)]
-    return Data(shards[0][0].resolve().parent.name, *parts, names, (3, image_size, image_size), *IMAGENET_NORM)
+    return Data(shards[0][0].resolve().parent.name, *parts, names, (3, image_size, image_size), *IMAGENET_NORM,
+                resize=shorter_side(image_size))
 
 
 def both_parts(pattern: str) -> dict[str, str]:

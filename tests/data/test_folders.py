@@ -36,7 +36,8 @@ def test_a_tree_is_a_data_set(tree):
         for image, label in dataset:
             assert image.shape == (3, 48, 48) and image.dtype == torch.float32 and type(image) is torch.Tensor
             assert label in (0, 1)
-    assert data.mean == (0.485, 0.456, 0.406) and not torch.equal(data.train[0][0], data.train[0][0])
+    assert data.mean == (0.485, 0.456, 0.406) and data.resize == 55
+    assert not torch.equal(data.train[0][0], data.train[0][0])
     assert torch.equal(data.test[3][0], pickle.loads(pickle.dumps(data)).test[3][0])
 
 

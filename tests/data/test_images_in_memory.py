@@ -169,6 +169,14 @@ def test_batches_are_channels_last_and_their_own():
         assert torch.equal(first, batch(changed)), "what is done to a batch stays in it"
 
 
+@pytest.mark.parametrize("size", [None, 40])
+def test_a_batch_is_made_where_it_is_wanted(size):
+    dataset = made(noise(3), Augment(padding=4, flip=True, erasing=1.0), image_size=size)
+    images, labels = dataset.batch(torch.arange(2), seed=0, epoch=0, device=torch.device("meta"))
+    assert images.shape == (2, 3, size or 32, size or 32) and images.is_meta and labels.is_meta
+    assert not dataset[0][0].is_meta and not pickle.loads(pickle.dumps(dataset))[0][0].is_meta
+
+
 def test_whatever_the_default_device_samples_are_on_the_cpu():
     dataset = made(noise(3), ALL, image_size=40)
     expected = batch(dataset)

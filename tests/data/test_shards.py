@@ -98,7 +98,8 @@ def test_pictures_are_transformed_as_those_of_folders(folder, tmp_path):
         write(folder / f"{part}.tar", samples)
     tree = load_data("folder", root=tmp_path / "tree", image_size=32)
     data = load_data(f"wds:{folder}/{{train,val}}.tar", classes=["cat", "dog"], image_size=32)
-    assert data.classes == tree.classes == ("cat", "dog") and (data.mean, data.std) == (tree.mean, tree.std)
+    assert data.classes == tree.classes == ("cat", "dog") and data.resize == tree.resize == 37
+    assert (data.mean, data.std) == (tree.mean, tree.std)
     for a, b in ((data.test, tree.test), (data.train, tree.train)):
         for i in range(2):
             torch.manual_seed(i)
