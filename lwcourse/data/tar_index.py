@@ -81,6 +81,7 @@ def _samples(path: Path) -> Iterator[tuple[tuple[tarfile.TarInfo, tarfile.TarInf
         with tarfile.open(path, "r:") as tar:
             key, files = None, {}
             for member in tar:
+                tar.members = []  # else all headers of a large shard stay in memory, as webdataset found too
                 found, extension = base_plus_ext(member.name)
                 if not member.isfile() or found is None or is_hidden(member.name) or member.name.startswith("__"):
                     continue
