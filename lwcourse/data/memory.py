@@ -1,6 +1,7 @@
 """Images that fit in memory, and a whole batch of them cropped, mirrored and normalised at once."""
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from lwcourse.data.augment import Augment, policy_transform
 from lwcourse.data.base import check_image_size
 from lwcourse.data.draws import mixed, uniform
+from lwcourse.running import cpu_threads
 
 ERASED_AREA, ERASED_RATIO, TRIES = (0.02, 0.33), (0.3, 3.3), 10  # RandomErasing's: share of the image, height / width
 TOP, LEFT, FLIP, ERASE, ERASED_TOP, ERASED_LEFT, SIZES = range(7)  # which draw is for what; the sizes come last
@@ -77,9 +79,15 @@ class ImagesInMemory(Dataset):
         `indices` is a CPU tensor (N,). Images are normalised, in channels_last, and changed as seed, epoch and their
         own index say, whatever else is in the batch.
         """
-        pixels, labels = self._on(torch.device(device))
+        device = torch.device(device)
+        # A batch is too small to be worth two threads: on a busy processor they wait for each other.
+        with cpu_threads(1) if device.type == "cpu" else nullcontext():
+            return self._batch(indices, seed, epoch, device)
+
+    def _batch(self, indices: Tensor, seed: int, epoch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        pixels, labels = self._on(device)
         numbers, place = indices.numpy(), indices.to(device)
-        chosen, change = pixels[place], self.augment
+        chosen, change = pixels.index_select(0, place), self.augment
         if change is not None:
             draws = uniform(seed, epoch, numbers, DRAWS)
             chosen = _cropped(chosen, draws, change)

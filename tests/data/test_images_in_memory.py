@@ -147,6 +147,16 @@ def test_a_batch_neither_uses_nor_changes_the_random_state():
     assert torch.equal(first, batch(dataset))
 
 
+def test_a_batch_leaves_the_number_of_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        batch(made(noise(4), ALL))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_single_samples_follow_pytorchs_random_numbers():
     dataset = made(noise(2), Augment(padding=4, flip=True))
     torch.manual_seed(0)
