@@ -70,6 +70,18 @@ def test_benchmark_races_equal_networks(capsys, monkeypatch):
     assert code == 2 and "only stored outputs" in err
 
 
+def test_benchmark_input_compares_ways_to_the_same_batches(capsys):
+    from lwcourse.benchmarks.input import OURS, contenders
+    with_sizes = {name: [len(batch[0]) for batch in once()] for name, once in contenders(20, 8).items()}
+    assert len(with_sizes) == 5 and OURS in with_sizes and set(map(tuple, with_sizes.values())) == {(8, 8, 4)}
+    code, out, _ = run(capsys, "benchmark-input", "--images", "20", "--rounds", "1", "--batch-size", "8",
+                       "--threads", "1")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].split()[-6:] == ["images", "/", "s", "ours", "/", "this"]
+    assert [line.split("  ")[0] for line in lines[2:7]] == list(with_sizes)
+    assert lines[7].startswith("1 thread, batches of 8, medians of 1 interleaved round of 20 images: ")
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's malloc")
 def test_benchmark_keeps_the_memory_that_is_freed():
     code = """
@@ -112,9 +124,14 @@ def test_errors_are_one_line(capsys):
     ("benchmark mbv2 mobilenet_v9", "there is no model 'mobilenet_v9'"),
     ("benchmark-adder --rounds 0", "rounds must be a whole number of at least 1, got 0"),
     ("benchmark-adder --threads -2", "threads must be a whole number from 1 to"),
+    ("benchmark-input --images 0", "images must be a whole number of at least 1, got 0"),
+    ("benchmark-input --rounds 0", "rounds must be a whole number of at least 1, got 0"),
+    ("benchmark-input --batch-size -1", "batch_size must be a whole number of at least 1, got -1"),
+    ("benchmark-input --threads 0", "threads must be a whole number from 1 to"),
 ])
 def test_what_cannot_be_measured_is_refused_before_anything_is_built(command, words, capsys, monkeypatch):
     monkeypatch.setattr("lwcourse.benchmarks.networks.keep_memory", lambda: None)  # it would last until the tests end
+    monkeypatch.setattr("lwcourse.benchmarks.input.contenders", lambda *_: pytest.fail("something was built"))
     for name in ("create_model", "profile", "measure_latency", "transfer_weights"):
         monkeypatch.setattr(lw, name, lambda *_, **__: pytest.fail("something was built"))
     code, out, err = run(capsys, *command.split())

@@ -6,10 +6,10 @@ from importlib.metadata import requires
 
 from packaging.requirements import Requirement
 
-from lwcourse.cli import authoring, environment, networks, timing, training, weights
+from lwcourse.cli import authoring, environment, input, networks, timing, training, weights
 from lwcourse.running import error_words
 
-GROUPS = (networks, training, weights, timing, environment, authoring)
+GROUPS = (networks, training, weights, timing, input, environment, authoring)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def _missing(args: argparse.Namespace, error: ModuleNotFoundError) -> str:
     package = {"sklearn": "scikit-learn", "yaml": "pyyaml"}.get(module, module)
     for requirement in map(Requirement, requires("lwcourse")):
         if requirement.name == package:
-            extra = next((name for name in ("course", "fast", "dev") if f'"{name}"' in str(requirement.marker)), None)
+            extra = next((name for name in environment.EXTRAS if f'"{name}"' in str(requirement.marker)), None)
             source = f"'lwcourse[{extra}]'" if extra else package
             return f"{' '.join([args.command, *getattr(args, 'names', ())])} needs {package}: pip install {source}"
     return str(error)

@@ -12,6 +12,8 @@ import lwcourse as lw
 from lwcourse.cli.options import Commands
 from lwcourse.tables import counted
 
+EXTRAS = ("course", "fast", "train", "dev")
+
 
 def check_env(args: argparse.Namespace) -> int:
     """Versions of what the package and its extras need, and the device; fails when the course cannot run."""
@@ -19,7 +21,7 @@ def check_env(args: argparse.Namespace) -> int:
     lacking = []
     for requirement in map(Requirement, requires("lwcourse")):
         marker = str(requirement.marker or "")
-        extra = next((name for name in ("course", "fast", "dev") if f'extra == "{name}"' in marker), "always needed")
+        extra = next((name for name in EXTRAS if f'extra == "{name}"' in marker), "always needed")
         if requirement.name == "lwcourse":  # dev asks for course
             continue
         try:

@@ -1,6 +1,6 @@
-"""Data sets: real ones that come with scikit-learn, drawn ones, and the usual benchmarks.
+"""Data sets: real ones that come with scikit-learn and scikit-image, drawn ones, and the usual benchmarks.
 
-`load_data(name)` is the one entry; the function that loads a data set is in `classification` or `segmentation`.
+`load_data(name)` is the one entry; a function of the data set's name in one of these modules loads it.
 Images are float tensors (channels, height, width), labels are integers from 0, or maps of them.
 """
 from collections.abc import Callable
@@ -8,15 +8,22 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
+from lwcourse.data.augment import Augment
 from lwcourse.data.base import IGNORE_INDEX, Data, DataCorrupt, DataNotFound, data_root, on_cpu
-from lwcourse.data.classification import Photos, cifar10, cifar100, digits, imagenet, photo_digits, photos
+from lwcourse.data.cifar import cifar10, cifar100
+from lwcourse.data.classification import digits, photo_digits
+from lwcourse.data.folders import folder, imagenet
+from lwcourse.data.memory import ImagesInMemory
+from lwcourse.data.photographs import Photos, photos
 from lwcourse.data.segmentation import camvid, cityscapes, oxford_pets, scenes, voc_segmentation
+from lwcourse.data.shards import both_parts, wds
 
-__all__ = ["IGNORE_INDEX", "Data", "DataCorrupt", "DataNotFound", "Photos", "data_root", "load_data"]
+__all__ = ["IGNORE_INDEX", "Augment", "Data", "DataCorrupt", "DataNotFound", "ImagesInMemory", "Photos", "data_root",
+           "load_data"]
 
 LOADERS: dict[str, Callable[..., Data | Photos]] = {
-    loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet, scenes,
-                                           voc_segmentation, oxford_pets, camvid, cityscapes)}
+    loader.__name__: loader for loader in (digits, photo_digits, photos, cifar10, cifar100, imagenet, folder,
+                                           wds, scenes, voc_segmentation, oxford_pets, camvid, cityscapes)}
 
 
 @on_cpu
@@ -27,13 +34,18 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     |---|---|---|
     | "digits" | 1,797 scanned digits of 8 x 8, enlarged | image_size (32), in_channels (3), seed (0) |
     | "photo_digits" | the digits blended into photographs | image_size (32), copies (3), seed (0) |
-    | "photos" | two photographs, as `Photos` | image_size (None: 427 x 640) |
-    | "cifar10", "cifar100" | 60,000 photographs of 32 x 32 | image_size (32), root, augment (True), download (False) |
-    | "imagenet" | a tree root/{train,val}/class/image | root, image_size (224), augment (True) |
+    | "photos" | seven photographs, as `Photos`, with `licences` | image_size (None: as they are) |
+    | "cifar10", "cifar100" | photographs of 32 x 32 | image_size (32), root, augment (True), ... |
+    | "imagenet", "folder" | root/{train,val}/class/image | root, image_size (224), augment (True), ... |
+    | "wds" | tar files in the form of WebDataset | train, val, classes, image_size (224), augment (True), ... |
     | "scenes" | drawn streets, label maps | train_images (240), test_images (60), image_size ((128, 256)), seed (0) |
     | "voc_segmentation", "oxford_pets" | label maps | root, image_size, augment (True), download (False) |
     | "camvid", "cityscapes" | streets, label maps | root, image_size, augment (True) |
 
+    "wds:PATTERN" is short for "wds" with two patterns, as {train,val} in it says: "wds:/data/{train,val}-*.tar".
+    `augment` is True or False; where there is `erasing`, a probability, it may also be "trivial" or "rand": the usual
+    crops and mirrored images, and torchvision's TrivialAugmentWide or RandAugment.
+    `...` stands for what is off by default: erasing, download (CIFAR), skip_unreadable (folders).
     `root` is the folder that holds the files: by default the environment variable LWCOURSE_DATA or
     ~/.cache/lwcourse (with "/imagenet" for ImageNet).
     Photographs are turned upright, as their EXIF orientation says; greys of 16 bits become 8; hidden files and folders
@@ -45,6 +57,10 @@ def load_data(name: str, **options: Any) -> Data | Photos:
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a data set is a string such as 'digits', got {type(name).__name__}")
+    if name.startswith("wds:"):
+        if twice := {"train", "val"} & options.keys():
+            raise TypeError(f"{name!r} says where the shards are; leave out {' and '.join(sorted(twice))}")
+        name, options = "wds", both_parts(name.removeprefix("wds:")) | options
     if name not in LOADERS:
         close = get_close_matches(name.lower(), LOADERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(LOADERS)}"

@@ -1,9 +1,10 @@
 """What every data set is made of: `Data`, its errors, the folder that holds downloads, checks of options."""
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
+from io import BytesIO
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -153,29 +154,23 @@ class OnCPU:
         return repr(self.transform)
 
 
-def to_tensor(geometry: Sequence[Callable], mean: Sequence[float], std: Sequence[float]) -> Callable:
-    """A transform from a PIL image to a normalised tensor; `geometry` comes first, on the PIL image."""
-    from torchvision.transforms import v2
-    return OnCPU(v2.Compose([*geometry, v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-                             v2.Normalize(mean, std), v2.ToPureTensor()]))
-
-
-def open_image(path: str | os.PathLike) -> Any:
+def open_image(path: str | os.PathLike, content: bytes | None = None) -> Any:
     """A PIL image in RGB, upright; the first one of a file that holds several. Transparency is left out.
 
+    `content` are the bytes of the file, where they were read already or `path` only names them.
     Raises DataCorrupt, which names the file, when it cannot be read, and when nobody knows which of its values is
     white (PIL's modes I and F, 32 bits a pixel). Greys of 16 bits are scaled to 8.
     """
-    stored = decode(path, "an image")
+    stored = decode(path, "an image", content)
     return upright(as_rgb(stored, path), orientation(stored))
 
 
-def decode(path: str | os.PathLike, what: str) -> Any:
+def decode(path: str | os.PathLike, what: str, content: bytes | None = None) -> Any:
     """The pixels of a file as they are stored, a PIL image; DataCorrupt when it is not `what` it should be."""
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else BytesIO(content)) as image:
             image.load()
             return image
     except MemoryError:

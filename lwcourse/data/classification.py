@@ -1,42 +1,18 @@
-"""Data sets of one class an image, and the two photographs; each function loads one, with its own options."""
-import os
+"""The digits of scikit-learn, alone and blended into its photographs; each function loads one, with its own options."""
 from collections.abc import Sequence
 from functools import cache
-from http.client import HTTPException
 from numbers import Integral
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lwcourse.data.base import (
-    IMAGENET_NORM,
-    OFFLINE_HINT,
-    Data,
-    DataCorrupt,
-    DataNotFound,
-    check_image_size,
-    check_memory,
-    check_whole,
-    data_root,
-    no_empty_folder,
-    to_tensor,
-)
-from lwcourse.layers.validate import check_flag
+from lwcourse.data.base import Data, check_image_size, check_memory, check_whole
+from lwcourse.data.photographs import photograph
 
 DIGITS, TEST_DIGITS = 1797, 360  # all of scikit-learn's, and one in five of them
 CUTS = (("china", 210), ("flower", 305))  # the column through the middle of each photograph's subject
-CIFAR_NORM = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))  # mean, std of CIFAR-10's training pixels
-
-
-class Photos(NamedTuple):
-    """Two photographs, float tensors (3, height, width) with values in [0, 1]."""
-    china: Tensor
-    flower: Tensor
 
 
 def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data:
@@ -53,19 +29,6 @@ def digits(*, image_size: int = 32, in_channels: int = 3, seed: int = 0) -> Data
         images = F.interpolate(images, (image_size, image_size), mode="bilinear")
         splits.append((images.repeat(1, int(in_channels), 1, 1), labels))
     return _in_memory("digits", *splits)
-
-
-def photos(*, image_size: int | None = None) -> Photos:
-    """scikit-learn's two sample photographs, 427 x 640; or their central squares, resized to `image_size`."""
-    from torchvision.transforms.v2 import functional as transforms
-
-    if image_size is not None:
-        image_size = check_image_size(image_size, 8, 1024)
-    images = _photographs()
-    if image_size is None:
-        return Photos(*images.clone())
-    images = transforms.center_crop(images, [min(images.shape[-2:])])
-    return Photos(*transforms.resize(images, [image_size, image_size], antialias=True))
 
 
 def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Data:
@@ -92,64 +55,10 @@ def photo_digits(*, image_size: int = 32, copies: int = 3, seed: int = 0) -> Dat
     return _in_memory("photo_digits", *splits)
 
 
-def cifar10(*, image_size: int = 32, root: str | os.PathLike | None = None, augment: bool = True,
-            download: bool = False) -> Data:
-    """CIFAR-10 (Krizhevsky 2009): 50,000 train, 10,000 test, 10 classes.
-
-    `augment` moves training images by up to 4 pixels and mirrors half of them. `download` fetches 163 MB
-    when the files are missing or damaged; every file is verified before it is used.
-    """
-    from torchvision.datasets import CIFAR10
-    return _cifar("cifar10", CIFAR10, image_size, root, augment, download)
-
-
-def cifar100(*, image_size: int = 32, root: str | os.PathLike | None = None, augment: bool = True,
-             download: bool = False) -> Data:
-    """CIFAR-100 (Krizhevsky 2009): 50,000 train, 10,000 test, 100 classes; otherwise like `cifar10`."""
-    from torchvision.datasets import CIFAR100
-    return _cifar("cifar100", CIFAR100, image_size, root, augment, download)
-
-
-def imagenet(*, root: str | os.PathLike | None = None, image_size: int = 224, augment: bool = True) -> Data:
-    """ImageNet-1k, or any tree of the same form: root/train/<class>/*.JPEG and root/val/<class>/*.JPEG.
-
-    Test images are resized to 256/224 of `image_size` and cropped at the centre; training images are
-    random crops, mirrored half of the time, unless `augment` is off. Nothing is downloaded. Hidden files and
-    folders, such as .ipynb_checkpoints and __MACOSX, are passed over.
-    """
-    from torchvision.transforms import v2
-
-    from lwcourse.data.folders import class_folders
-
-    image_size = check_image_size(image_size, 8, 1024)
-    check_flag("augment", augment)
-    root = data_root(root, "imagenet")
-    for folder in (root, root / "train", root / "val"):
-        if not folder.is_dir():
-            raise DataNotFound(
-                f"there is no folder {folder}. ImageNet is not downloaded for you: get it from "
-                f"https://www.image-net.org/download.php and arrange it as {root}/train/<class>/*.JPEG and "
-                f"{root}/val/<class>/*.JPEG, or pass root=. {OFFLINE_HINT}")
-    centre = [v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size)]
-    random = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
-    mean, std = IMAGENET_NORM
-    train, test = (class_folders(folder, to_tensor(geometry, mean, std)) for folder, geometry in (
-        (root / "train", random if augment else centre), (root / "val", centre)))
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise DataCorrupt(f"{root}/train has {len(train.classes)} classes and {root}/val has {len(test.classes)}; "
-                          f"only one of them has {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}")
-    return Data("imagenet", train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
-
-
 @cache
 def _photographs() -> Tensor:
     """The photographs named in CUTS, (2, 3, 427, 640), in [0, 1]."""
-    _need_sklearn()
-    from sklearn.datasets import load_sample_image
-
-    images = [torch.from_numpy(load_sample_image(f"{name}.jpg").copy()) for name, _ in CUTS]
-    return torch.stack(images).permute(0, 3, 1, 2).float() / 255
+    return torch.stack([photograph(name) for name, _ in CUTS])
 
 
 def _split_digits(seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -201,75 +110,6 @@ def _random_crops(count: int, columns: Sequence[tuple[int, int]], size: int, gen
     across = (left + torch.arange(size)).unsqueeze(1)  # (count, 1, size)
     crops = photographs.permute(0, 2, 3, 1)[which.unsqueeze(2), rows, across]
     return crops.permute(0, 3, 1, 2).contiguous()
-
-
-def _cifar(name: str, source: type, image_size: int, root: str | os.PathLike | None, augment: bool,
-           download: bool) -> Data:
-    from torchvision.transforms import v2
-
-    image_size = check_image_size(image_size, 8, 512)
-    check_flag("augment", augment)
-    check_flag("download", download)
-    root = data_root(root)
-    _provide_cifar(source, root, download)
-    resize = [v2.Resize(image_size)] if image_size != 32 else []
-    shake = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if augment else []
-    mean, std = CIFAR_NORM
-    train = source(root, train=True, transform=to_tensor(shake + resize, mean, std))
-    test = source(root, train=False, transform=to_tensor(resize, mean, std))
-    return Data(name, train, test, tuple(train.classes), (3, image_size, image_size), mean, std)
-
-
-def _provide_cifar(source: type, root: Path, download: bool) -> None:
-    """See to it that the verified files of a torchvision CIFAR class lie in `root`, or raise.
-
-    They are used as they are, else unpacked from an archive that lies in `root`, else downloaded if allowed.
-    """
-    from torchvision.datasets.utils import check_integrity, download_url
-
-    damaged = _damaged_files(source, root)
-    if not damaged:
-        return
-    archive = root / source.filename
-    if check_integrity(archive, source.tgz_md5):
-        _unpack_cifar(source, archive, root)
-        return
-    if download:
-        with no_empty_folder(root), TemporaryDirectory(dir=root, prefix=".download-") as scratch:
-            try:
-                download_url(source.url, scratch, source.filename, source.tgz_md5)
-            except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the wrong checksum
-                raise DataNotFound(f"could not download {source.url}: {error}. Fetch it by other means and put it "
-                                   f"at {archive} as it is. {OFFLINE_HINT}") from error
-            _unpack_cifar(source, Path(scratch) / source.filename, root)
-        return
-    mend = f"pass download=True, or fetch {source.url} and put it at {archive} as it is"
-    if archive.exists():
-        raise DataCorrupt(f"{archive} is incomplete or damaged ({archive.stat().st_size:,} bytes, wrong MD5): {mend}")
-    if (root / source.base_folder).exists():
-        raise DataCorrupt(f"{root / source.base_folder} is incomplete or damaged: {', '.join(damaged)} missing or "
-                          f"with a wrong MD5. To mend it, {mend}")
-    raise DataNotFound(f"there is no {source.__name__} in {root}: {mend}. {OFFLINE_HINT}")
-
-
-def _damaged_files(source: type, root: Path) -> list[str]:
-    """Names of the files of a torchvision CIFAR class that are missing from `root` or have a wrong MD5."""
-    from torchvision.datasets.utils import check_integrity
-
-    expected = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
-    return [name for name, md5 in expected if not check_integrity(root / source.base_folder / name, md5)]
-
-
-def _unpack_cifar(source: type, archive: Path, root: Path) -> None:
-    """Unpack aside, then move file by file: an interruption leaves files that are whole or absent."""
-    from torchvision.datasets.utils import extract_archive
-
-    folder = root / source.base_folder
-    with TemporaryDirectory(dir=root, prefix=".unpack-") as scratch:
-        extract_archive(archive, scratch)
-        folder.mkdir(exist_ok=True)
-        for file in (Path(scratch) / source.base_folder).iterdir():
-            os.replace(file, folder / file.name)
 
 
 def _need_sklearn() -> None:

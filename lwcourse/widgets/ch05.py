@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lwcourse import viz
-from lwcourse.data.classification import photos
+from lwcourse.data.photographs import photos
 from lwcourse.layers import (
     CoordinateAttention,
     EfficientChannelAttention,

@@ -2,16 +2,20 @@
 import hashlib
 import os
 import pickle
+import re
+import sys
 import tarfile
 import threading
 import urllib.request
 from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 import torchvision
 from PIL import Image
@@ -21,6 +25,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from lwcourse.data import DataCorrupt, DataNotFound, base, load_data
 from lwcourse.data import classification as data_module
+from lwcourse.data import photographs as photo_module
 
 # ------------------------------------------------------------------------------------------------ digits
 
@@ -152,11 +157,43 @@ def test_scattered_digits_keep_their_shape_and_stay_inside():
 
 # ------------------------------------------------------------------------------------------------- photos
 
-def test_photos_are_those_of_scikit_learn():
+def test_photos_are_those_of_scikit_learn_and_scikit_image():
     photos = load_data("photos")
+    assert photos._fields[:2] == ("china", "flower") and photos[0] is photos.china
     for name, photo in photos._asdict().items():
-        assert photo.shape == (3, 427, 640) and photo.dtype == torch.float32
-        assert np.array_equal((photo.permute(1, 2, 0) * 255).round().numpy(), load_sample_image(f"{name}.jpg"))
+        theirs = load_sample_image(f"{name}.jpg") if name in ("china", "flower") else getattr(skimage.data, name)()
+        theirs = theirs if theirs.ndim == 3 else theirs[..., None].repeat(3, axis=2)
+        assert photo.dtype == torch.float32 and photo.is_contiguous()
+        assert np.array_equal((photo.permute(1, 2, 0) * 255).round().numpy(), theirs)
+    assert {photo.shape for photo in photos} == {(3, 427, 640), (3, 300, 451), (3, 400, 600), (3, 512, 512)}
+
+
+def test_photos_come_with_pip():
+    """scikit-image would fetch what it lacks; its five are files of the package."""
+    folder = Path(skimage.data.__file__).parent
+    for name in load_data("photos")._fields[2:]:
+        assert any((folder / f"{name}.{kind}").is_file() for kind in ("png", "jpg")), name
+
+
+def test_photos_have_a_line_on_their_licence():
+    photos = load_data("photos", image_size=8)
+    assert tuple(photos.licences) == photos._fields
+    for line in photos.licences.values():
+        assert re.fullmatch(r"(CC BY 2.0|CC0|public domain), \S.* \(in scikit-(learn|image)\)", line)
+    with pytest.raises(TypeError):
+        photos.licences["china"] = "mine"
+
+
+@pytest.mark.parametrize(("module", "package"), [("sklearn.datasets", "scikit-learn"), ("skimage", "scikit-image")])
+def test_photos_name_the_package_that_is_missing(module, package, monkeypatch):
+    photo_module.photograph.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f"comes with {package}: pip install {package}"):
+        load_data("photos")
+
+
+def test_photos_resized_are_squares():
+    assert all(photo.shape == (3, 40, 40) for photo in load_data("photos", image_size=40))
 
 
 def test_photos_resized_are_the_central_square():
@@ -203,9 +240,13 @@ def test_a_name_is_a_string():
     ("photo_digits", {"copies": True}, "copies .* got True"),
     ("scenes", {"train_images": 10**9}, "scenes with 1,000,000,060 images .* GiB"),
     ("scenes", {"image_size": (True, 64)}, "the height in image_size .* got True"),
-    ("cifar10", {"augment": "yes"}, "augment must be True or False, got 'yes'"),
+    ("cifar10", {"augment": "yes"}, "augment must be True, False, 'trivial' or 'rand', got 'yes'"),
+    ("cifar100", {"augment": 1}, "augment must be True, False, 'trivial' or 'rand', got 1"),
+    ("cifar10", {"erasing": 1.5}, "erasing is a probability .* got 1.5"),
+    ("cifar10", {"erasing": True}, "erasing is a probability .* got True"),
+    ("cifar10", {"erasing": float("nan")}, "erasing is a probability .* got nan"),
     ("cifar100", {"download": 1}, "download must be True or False, got 1"),
-    ("imagenet", {"augment": None}, "augment must be True or False, got None"),
+    ("imagenet", {"augment": None}, "augment must be True, False, 'trivial' or 'rand', got None"),
     ("voc_segmentation", {"download": "no"}, "download must be True or False, got 'no'"),
     ("camvid", {"image_size": "big"}, r"image_size must be \(height, width\).* got 'big'"),
     ("cityscapes", {"augment": 0}, "augment must be True or False, got 0"),
@@ -455,6 +496,20 @@ def test_cifar_augments_training_images_only(cifar):
     assert type(data.train[0][0]) is torch.Tensor and data.train[0][0].shape == (3, 32, 32)
 
 
+@pytest.mark.parametrize(("options", "says"), [
+    ({}, ", crops shifted by up to 4, mirrored"), ({"augment": False}, ""),
+    ({"augment": False, "erasing": 1}, ", erasing 1"),
+    ({"augment": "trivial"}, ", crops shifted by up to 4, mirrored, policy trivial"),
+    ({"augment": "rand", "erasing": 0.1}, ", crops shifted by up to 4, mirrored, policy rand, erasing 0.1")])
+def test_cifar_is_changed_as_asked(cifar, options, says):
+    cifar.unpack()
+    data = cifar.load(**options)
+    assert repr(data.train) == f"ImagesInMemory: 20 images of 3 x 32 x 32{says}"
+    assert repr(data.test) == "ImagesInMemory: 4 images of 3 x 32 x 32"
+    images, labels = data.train.batch(torch.arange(20), seed=0, epoch=0, device="cpu")
+    assert images.shape == (20, 3, 32, 32) and torch.equal(labels, data.train.targets)
+
+
 def test_cifar_at_another_size(cifar):
     cifar.unpack()
     data = cifar.load(image_size=48)
@@ -534,7 +589,7 @@ def test_imagenet_has_a_default_place(tree, monkeypatch):
 
 def test_imagenet_class_lists_must_agree(tree):
     (tree / "val" / "n01443537").rename(tree / "val" / "n09999999")
-    with pytest.raises(DataCorrupt, match="only one of them has n01443537, n09999999"):
+    with pytest.raises(DataCorrupt, match="must be the same; only .*/train has n01443537$"):
         load_data("imagenet", root=tree)
 
 
