@@ -37,10 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except ModuleNotFoundError as error:
         words = _missing(args, error)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError, ConnectionError) as error:
         words = str(error) or type(error).__name__
     except Exception as error:  # a traceback helps nobody who types a command
-        words = error_words(error)
+        own = isinstance(error, OSError) and error.errno is None  # ours are sentences, the system's are not
+        words = str(error) if own else error_words(error)
     print(f"error: {words}", file=sys.stderr)
     return 2
 

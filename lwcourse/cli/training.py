@@ -144,12 +144,19 @@ def _config_of(args: argparse.Namespace, processes: int) -> dict[str, Any]:
         changes["batch_size"] = _once("batch_size", args.batch_size, changes) * processes
     recipe = changed(named.recipe, changes)
     options = {name: value for name, value in named.loading.items() if name in accepted_options(args.data)}
-    options |= loading | {name: getattr(args, name) for name in DATA_FLAGS if getattr(args, name) not in (None, False)}
+    options |= loading | _data_options(args)
     return {"command": " ".join(["python -m lwcourse", *map(shlex.quote, args.typed)]),
             "network": {"name": args.model, "arguments": {} if args.width is None else {"width": args.width}},
             "weights": args.weights, "data": {"name": args.data, "options": options},
             "recipe": {"name": named.name, "source": named.source, **dataclasses.asdict(recipe)},
             "teacher": args.teacher, "seed": args.seed, "processes": processes}
+
+
+def _data_options(args: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(args, name) for name in DATA_FLAGS if getattr(args, name) not in (None, False)}
+    if "root" in given:  # a run may go on from another folder
+        given["root"] = str(Path(given["root"]).expanduser().absolute())
+    return given
 
 
 def _once(name: str, value: Any, changes: dict[str, Any]) -> Any:
@@ -271,7 +278,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
     folder = RunFolder(Path(args.model))
     network = trained_network(args.model, args.weights)
-    given = {name: getattr(args, name) for name in DATA_FLAGS if getattr(args, name) not in (None, False)}
+    given = _data_options(args)
     if folder.holds_run:
         there = folder.read()["data"]
         name = args.data or there["name"]

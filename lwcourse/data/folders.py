@@ -63,11 +63,12 @@ def _tree(name: str, root: Path, how: str, image_size: int, augment: bool | str,
                                f"{root}/val/<class>/*.JPEG, or pass another root=. {OFFLINE_HINT}")
     train, test = (class_folders(root / split, picture_transform(image_size, change))
                    for split, change in zip(SPLITS, (changes, None), strict=True))
-    for here, there in ((train, test), (test, train)):
-        if odd := sorted(set(here.classes) - set(there.classes)):
-            raise DataCorrupt(f"the classes of {root}/train ({len(train.classes)}) and {root}/val "
-                              f"({len(test.classes)}) must be the same; only {here.root} has {', '.join(odd[:5])}"
-                              f"{' ...' if odd[5:] else ''}")
+    odd = [(here.root, sorted({*here.classes} - {*there.classes})) for here, there in ((train, test), (test, train))]
+    if train.classes != test.classes:
+        only = ", ".join(f"only {folder} has {', '.join(names[:5])}{' ...' if names[5:] else ''}"
+                         for folder, names in odd if names)
+        raise DataCorrupt(f"the classes of {root}/train ({len(train.classes)}) and {root}/val ({len(test.classes)}) "
+                          f"must be the same; {only}")
     if len(train.classes) == 1:
         raise DataCorrupt(f"{root}/train has only one class, {train.classes[0]}; it takes two to tell them apart, "
                           "each with a folder of its own")

@@ -163,6 +163,11 @@ RECIPES = {one.name: one for one in (
     NamedRecipe(name="cifar", source="He et al. 2016, section 4.2, for 164 epochs; the schedule is Loshchilov and "
                 "Hutter's (2017)", recipe=Recipe(epochs=164, batch_size=128, lr=0.1, weight_decay=1e-4, warmup_epochs=1,
                                                  nesterov=False)),
+    _published("efficientnet", "Tan and Le 2019, arXiv 1905.11946, section 5.2, which the official EfficientNet-Lite "
+               "follows", epochs=350, batch_size=4096, optimizer="rmsprop", lr=0.256, schedule="steps:2.4:0.97",
+               warmup_epochs=5, weight_decay=1e-5, ema=0.9999, label_smoothing=0.1, loading={"augment": "rand"},
+               differs="AutoAugment in the paper, RandAugment here; no stochastic depth; warm-up, average and "
+               "smoothing are those of the released code"),
     _published("mobilenet_v2", "Sandler et al. 2018, arXiv 1801.04381, section 6.1", epochs=400, batch_size=96,
                optimizer="rmsprop", lr=0.045, schedule="steps:1:0.98", weight_decay=4e-5,
                differs="the paper trains asynchronously on 16 workers and gives no number of epochs (400 takes the "
@@ -177,7 +182,8 @@ RECIPES = {one.name: one for one in (
                "another rate", epochs=240, batch_size=1024, lr=0.4, schedule="linear", weight_decay=4e-5),
     _published("se", "Hu et al. 2018, arXiv 1709.01507, section 6.1", epochs=100, batch_size=1024, lr=0.6,
                schedule="steps:30:0.1", weight_decay=1e-4),
-    _published("pp_lcnet", "Cui et al. 2021, arXiv 2109.15099, section 4.1", epochs=360, batch_size=2048, lr=0.8,
+    _published("pp_lcnet", "Cui et al. 2021, arXiv 2109.15099, and PaddleClas, configs/ImageNet/PPLCNet",
+               epochs=360, batch_size=2048, lr=0.8,
                schedule="cosine", warmup_epochs=5, weight_decay=3e-5, label_smoothing=0.1),
     _published("inception_v3", "Szegedy et al. 2016, arXiv 1512.00567, section 8", epochs=100, batch_size=1600,
                optimizer="rmsprop", lr=0.045, schedule="steps:2:0.94", epsilon=1.0, clip_norm=2.0,
@@ -189,7 +195,8 @@ RECIPES = {one.name: one for one in (
     _published("condensenet", "Huang et al. 2018, arXiv 1711.09224, section 4.1", epochs=120, batch_size=256, lr=0.1,
                schedule="cosine", weight_decay=1e-4, nesterov=True,
                differs="group lasso and condensation are the network's own affair, not the recipe's"),
-    _published("hrnet", "Wang et al. 2020, arXiv 1908.07919, appendix (ImageNet)", epochs=100, batch_size=256, lr=0.1,
+    _published("hrnet", "Wang et al. 2020, arXiv 1908.07919, appendix; the released code halves batch and rate",
+               epochs=100, batch_size=256, lr=0.1,
                schedule="steps:30:0.1", weight_decay=1e-4, nesterov=True),
     _published("mobilevit", "Mehta and Rastegari 2022, arXiv 2110.02178, section 4.1", epochs=300, batch_size=1024,
                optimizer="adamw", lr=0.002, schedule="cosine", warmup_epochs=2.4, weight_decay=0.01,

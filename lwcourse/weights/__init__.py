@@ -7,6 +7,7 @@
 """
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from lwcourse import registry
@@ -16,6 +17,7 @@ from lwcourse.weights.trained import ATTRIBUTE, TrainedWeights, weights_of
 __all__ = ["TrainedWeights", "create_trained", "list_weights", "weights_of"]
 
 HEAD_CLASSES = 1000
+NEW_HEAD = 0.01  # standard deviation of the weights of a last layer that is new
 
 
 def list_weights(name: str) -> list[TrainedWeights]:
@@ -35,8 +37,9 @@ def create_trained(name: str, weights: str, num_classes: int | None = None, in_c
     """`lw.create_model` with trained weights; options that they need, and what was left out of them, are said in one
     line.
 
-    With another number of classes than theirs the last layer is new; with one input channel the kernels of the
-    first layer are summed over the colours, so that a grey image gives what it would in three equal channels.
+    With another number of classes than theirs the last layer is new, of weights with standard deviation 0.01; with one
+    input channel the kernels of the first layer are summed over the colours, so that a grey image gives what it would
+    in three equal channels.
     """
     network = registry.resolve(name)
     found, fetch = _find(network, weights, options)
@@ -67,7 +70,8 @@ def _fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], weights: Tra
             fitted[key] = there.sum(1, keepdim=True)
             said.append(f"the kernels of {key} are summed over the three colours")
         elif len(there) == HEAD_CLASSES and tensor.shape[1:] == there.shape[1:]:
-            fitted[key] = tensor
+            # Scales that suit 1,000 classes and untrained features, such as 1 / sqrt(classes), would drown the latter.
+            fitted[key] = torch.zeros_like(tensor) if tensor.dim() == 1 else torch.randn_like(tensor) * NEW_HEAD
             new.append(key)
         else:
             raise ValueError(f"weights={weights.name!r} do not fit {weights.network} with these options: {key} has "

@@ -12,7 +12,7 @@ from skimage import data
 from torch import nn
 
 import lwcourse as lw
-from lwcourse.cli.weights import _network as command_line
+from lwcourse.cli.weights import trained_network as command_line
 from lwcourse.weights import official, pip_packages
 from lwcourse.weights.trained import imagenet_classes
 
@@ -205,7 +205,7 @@ def test_no_pickle_is_executed(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="is no whole file of safetensors"):
             lw.load(tmp_path / name)
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match="is no whole file of safetensors"):
+    with pytest.raises(ValueError, match="cannot be read as the best network of a run"):
         lw.load(tmp_path / "evil.pt")
     assert not (tmp_path / "was_here").exists()
 
