@@ -168,6 +168,7 @@ WRONG = {
         "sign for the input": (adder(for_x=lambda d: -d.sign()), "the paper clips w - x"),
         "input not clipped": (adder(for_x=lambda d: -d), "not clipped"),
         "the sum clipped": (adder(clip_sum=True), "clipped after the sum"),
+        "only the sum clipped": (adder(for_x=lambda d: -d, clip_sum=True), "clipped after the sum"),
         "gradients swapped": (adder(swap=True), "first that of x"),
         "one gradient": (adder(give=lambda both: both[0]), "as many gradients as forward has arguments"),
         "weight clipped": (adder(for_w=lambda d: d.clamp(-1, 1)), "the weight's gradient is clipped"),

@@ -349,7 +349,9 @@ WRONG = {
         "a text": (times(SE="fast"), "SE: got 'fast', not a number"),
         "SA for nothing": (times(SA=1.0), "SA takes no time by your numbers"),
         "in the order of MACs": (times(SA=1.05), "SE takes as long as SA"),
-        "the wrong one is slowest": (times(ECA=30.0), "ECA takes as long as Triplet"),
+        "ECA slower than SA": (times(ECA=3.5), "ECA takes as long as SA"),
+        **{f"{kind} is slowest": (times(**{kind: 30.0}), f"{kind} takes as long as Triplet") for kind in
+           ("SE", "ECA", "CA", "SA")},
         "MACs as the reason": (times(why="MACs"), "has not one MAC"),
         "parameters as the reason": (times(why="parameters"), "cannot be parameters"),
         "another reason": (times(why="magic"), "must be one of"),
