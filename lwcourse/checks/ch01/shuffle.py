@@ -65,10 +65,7 @@ def channel_shuffle(answer: Callable[[Tensor, int], Tensor]) -> str:
               ((1, 4, 2, 2), 1)]
     cases = [(torch.randn(shape), groups) for shape, groups in shapes]
     x, groups = cases[0]
-    given = x.clone()
-    first = answer(given, groups)
-    if not torch.equal(given, x):
-        fail("your function overwrites its input; build the result from views, without in-place operations")
+    first = answer(x.clone(), groups)
     if isinstance(first, Tensor) and first.shape == x.shape:
         _refuse_chance(answer, x, groups, first)
     try:

@@ -39,10 +39,6 @@ def _turned(depthwise: Tensor, pointwise: Tensor) -> Tensor:
     return _separable_twin(depthwise.transpose(2, 3), pointwise)
 
 
-def _transposed(depthwise: Tensor, pointwise: Tensor) -> Tensor:
-    return _separable_twin(depthwise, pointwise).transpose(0, 1)
-
-
 def _averaged(axis: int) -> Callable[[Tensor, Tensor], Tensor]:
     def mistaken(depthwise: Tensor, pointwise: Tensor) -> Tensor:
         return _separable_twin(depthwise, pointwise.mean(axis, keepdim=True).expand_as(pointwise))
@@ -61,7 +57,6 @@ TWIN_MISTAKES = {
     "your kernels are upside down: mirrored along their rows; nothing needs to be flipped": _mirrored_along(2),
     "your kernels are mirrored sideways, along their columns; nothing needs to be flipped": _mirrored_along(3),
     "rows and columns of your kernels are exchanged": _turned,
-    "output and input channels are exchanged: a weight is (out_channels, in_channels, k, k)": _transposed,
     "you average the 1x1 weights over the output channels; each output channel has weights of its own": _averaged(0),
     "you average the 1x1 weights over the input channels; each input channel has a weight of its own": _averaged(1),
     "you use the first filter for all input channels; each of them has a filter of its own": _one_filter,

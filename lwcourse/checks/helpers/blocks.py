@@ -146,7 +146,8 @@ def refuse_other_macs(mine: nn.Module, reference: nn.Module, shape: Sequence[int
     if counted != expected:
         more = "more" if counted > expected else "less"
         fail(f"{label}the output is right, but there are {counted:,} MACs, not {expected:,}, which is {more} work: is "
-             "a stride in another convolution, so that pixels are computed and thrown away?", hint)
+             "a stride in another convolution, so that pixels are computed and thrown away, or does a layer run twice, "
+             "or on a map that was repeated?", hint)
 
 
 def _step(model: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:

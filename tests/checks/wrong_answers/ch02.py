@@ -196,6 +196,15 @@ def combined(combine):
     return build
 
 
+def gate_of_other_order():
+    base = gate()()
+
+    class GatedFilter(base):
+        def __init__(self, channels, stride, kernel_size):
+            super().__init__(channels, kernel_size, stride)
+    return GatedFilter
+
+
 def detached():
     base = combined(lambda self, x, y: y * self.gate(y))()
     return type("GatedFilter", (base,), {"forward": lambda self, x: base.forward(self, x.detach())})
@@ -438,6 +447,7 @@ WRONG = {
         "padding of a 3x3 for a 5x5": (gate(padding=1), "padding 1, but the reference has padding 2"),
         "groups forgotten": (gate(groups=False), "groups 1, but the reference has groups 72"),
         "no bias in the gate": (gate(bias=False), "bias"),
+        "another order": (gate_of_other_order, "yours takes (channels, stride, kernel_size)"),
     },
     "02.3": {
         "parameters instead of MACs": (

@@ -43,7 +43,7 @@ def unit(*, split="halves", join="shuffle last", first_act=nn.ReLU, last_act=nn.
                     ConvBNAct(taken, half, 1, strides["first"], act=first_act),
                     ConvBNAct(half, half, 3, strides["depthwise"], padding=padding,
                               groups=half if depthwise else 1, act=depthwise_act),
-                    ConvBNAct(half, half, 1, act=last_act), nn.Dropout(drop))
+                    ConvBNAct(half, half, 1, strides.get("last", 1), act=last_act), nn.Dropout(drop))
                 if split == "none" and stride == 1:
                     self.shortcut = ConvBNAct(in_channels, half, 1)
                 self.shuffle = ChannelShuffle(groups if isinstance(groups, int) else out_channels // 2)
@@ -67,6 +67,8 @@ def unit(*, split="halves", join="shuffle last", first_act=nn.ReLU, last_act=nn.
                     return torch.cat((made, kept), dim=1)
                 if join == "residual" and self.stride == 1:
                     return self.shuffle(torch.cat((kept, made + self.halves(x)[1]), dim=1))
+                if join == "input added":
+                    return self.shuffle(x + made)
                 if join == "batch":
                     return torch.cat((kept, made))
                 if join == "sum":
@@ -189,6 +191,7 @@ WRONG = {
         "a shuffle with four groups": (unit(groups=4), "the shuffle has 4 groups"),
         "the official order": (unit(groups="half"), "the shuffle is in the other order"),
         "an addition": (unit(join="sum"), "what passes is added to what the branch gives"),
+        "the input added": (unit(join="input added"), "no sum is needed"),
         "a sum in the branch": (unit(join="residual"), "the branch adds its input"),
         "no ReLU after the first 1x1": (unit(first_act=None), "the activation after the first 1x1"),
         "no ReLU after the last 1x1": (unit(last_act=None), "activation after its last 1x1 is missing"),
@@ -200,6 +203,7 @@ WRONG = {
         "ReLU6": (unit(first_act=nn.ReLU6), "ReLU6"),
         "padding forgotten": (unit(padding=0), "padding"),
         "stride in the first 1x1": (unit(stride_on="first"), "the stride of the branch is in its first 1x1"),
+        "stride in the last 1x1": (unit(stride_on="last"), "more work: is a stride in another convolution"),
         "split at stride 2 as well": (unit(whole_at_2=False), "there all channels go both ways"),
         "groups forgotten": (unit(depthwise=False), "it is not depthwise"),
         "joined along the batch": (unit(join="batch"), "the batch, as it does without dim"),

@@ -48,6 +48,13 @@ def ghost(*, norms=(True, True), acts=(True, True), join="ghosts last", cut="end
     return build
 
 
+def first_half_twice():
+    class Ghost(ghost()()):
+        def forward(self, x):
+            return torch.cat([self.primary(x), self.cheap[0](self.primary(x))], dim=1)[:, :self.out_channels]
+    return Ghost
+
+
 class Inherits(GhostModule):
     def __init__(self, in_channels, out_channels, ratio, cheap_kernel):
         super().__init__(in_channels, out_channels, ratio=ratio, cheap_kernel=cheap_kernel)
@@ -147,6 +154,7 @@ WRONG = {
         "ReLU6": (ghost(act=nn.ReLU6), "ReLU6"),
         "bias before BatchNorm": (ghost(bias=True), "bias"),
         "other ghosts in training": (ghost(switch=True), "training mode"),
+        "the first half called twice": (first_half_twice, ["more work", "does a layer run twice"]),
         "the course's module": (lambda: Inherits, "the course's `GhostModule`"),
     },
     "04.2": {
@@ -168,6 +176,7 @@ WRONG = {
         "sign for the input": (adder(for_x=lambda d: -d.sign()), "the paper clips w - x"),
         "input not clipped": (adder(for_x=lambda d: -d), "not clipped"),
         "the sum clipped": (adder(clip_sum=True), "clipped after the sum"),
+        "only the sum clipped": (adder(for_x=lambda d: -d, clip_sum=True), "clipped after the sum"),
         "gradients swapped": (adder(swap=True), "first that of x"),
         "one gradient": (adder(give=lambda both: both[0]), "as many gradients as forward has arguments"),
         "weight clipped": (adder(for_w=lambda d: d.clamp(-1, 1)), "the weight's gradient is clipped"),

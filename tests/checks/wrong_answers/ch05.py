@@ -180,6 +180,15 @@ def ca(*, act=F.hardswish, hidden=lambda channels, reduction: max(8, channels //
     return build
 
 
+def ca_columns_upright():
+    class Ca(ca()()):
+        def forward(self, x):
+            means = torch.cat([x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True)], 2)
+            rows, columns = self.squeezed(means, 0).split(list(x.shape[2:]), 2)
+            return x * self.open[0](rows).sigmoid() * self.open[1](columns).sigmoid()
+    return Ca
+
+
 def ca_joined(join):
     """Builds the class of a coordinate attention whose `join(self, x, rows, columns)` is the mistake."""
     def build():
@@ -320,6 +329,10 @@ WRONG = {
         "two squeezes": (ca(squeezes=2), "they share one"),
         "the squeeze called twice": (ca(apart=True), ["training mode", "is called 2 times"]),
         "one opening": (ca(opens=1), "rows and columns need one each"),
+        "columns not turned": (ca_columns_upright, "Turn one of them before"),
+        "gates of repeated means": (ca_joined(lambda self, x, r, c: x * self.rows(r.expand_as(r * c)).sigmoid()
+                                              * self.columns(c.expand_as(r * c)).sigmoid()),
+                                    ["more work", "on a map that was repeated"]),
         "columns not turned back": (ca(transpose=False), "must match the size"),
         "no sigmoid": (ca(squash=lambda x: x), "the sigmoid is missing"),
         "hard sigmoids": (ca(squash=F.hardsigmoid), "the gates are hard sigmoids"),
@@ -349,7 +362,9 @@ WRONG = {
         "a text": (times(SE="fast"), "SE: got 'fast', not a number"),
         "SA for nothing": (times(SA=1.0), "SA takes no time by your numbers"),
         "in the order of MACs": (times(SA=1.05), "SE takes as long as SA"),
-        "the wrong one is slowest": (times(ECA=30.0), "ECA takes as long as Triplet"),
+        "ECA slower than SA": (times(ECA=3.5), "ECA takes as long as SA"),
+        **{f"{kind} is slowest": (times(**{kind: 30.0}), f"{kind} takes as long as Triplet") for kind in
+           ("SE", "ECA", "CA", "SA")},
         "MACs as the reason": (times(why="MACs"), "has not one MAC"),
         "parameters as the reason": (times(why="parameters"), "cannot be parameters"),
         "another reason": (times(why="magic"), "must be one of"),

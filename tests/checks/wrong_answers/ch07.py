@@ -323,6 +323,8 @@ WRONG = {
         "no return": (design(lambda: None), "is the return missing?"),
         "one network": (lambda: lambda: BUILT, "the same network, or the same weights"),
         "softmax": (design(lambda: nn.Sequential(Tiny(), nn.Softmax(1))), "ends in a softmax"),
+        "sigmoid": (design(lambda: nn.Sequential(Tiny(enlarge=False), nn.Sigmoid(), nn.Upsample(scale_factor=2.0))),
+                    "as a sigmoid at its end does"),
         "images mixed": (design(lambda: Mixed()), "depends on the other images"),
         "made in forward": (design(lambda: InForward()), "layers are made in forward"),
         "a network, not a function": (lambda: Tiny(), "a function without arguments"),

@@ -112,6 +112,14 @@ def detached():
     return stretched(lambda x, transform: core(x.detach(), transform))()
 
 
+def detached_where(odd):
+    """The tensor that goes on is detached for even sides alone, or for odd ones alone."""
+    def deal(x, transform):
+        y = x.detach() if odd == any(side % 2 for side in x.shape[2:]) else x
+        return stretched(core)()(y, transform)
+    return lambda: deal
+
+
 def in_place():
     def deal(x, transform):
         y = stretched(core)()(x, transform)
@@ -301,6 +309,8 @@ WRONG = {
         "result of transform thrown away": (result_thrown_away, "what `transform` gives is not used"),
         "transform never called": (never_called, "never called"),
         "detached": (detached, "no gradient"),
+        "detached for even sides": (detached_where(False), "no gradient"),
+        "detached for odd sides": (detached_where(True), "no gradient"),
         "in place": (in_place, "overwrites its input"),
         "nothing returned": (lambda: lambda x, transform: core(x, transform) and None, "Boolean value"),
         "no return": (lambda: lambda x, transform: [core(x, transform)][1:] or None, "is the return missing"),
