@@ -12,7 +12,7 @@ def benchmark_input(args: argparse.Namespace) -> int:
 
 def add_commands(command: Commands) -> None:
     sub = command("benchmark-input", benchmark_input,
-                  "time batches in memory against torchvision's transforms image by image, and a step of fit against a plain loop's")
+                  "time batches in memory against torchvision's transforms, and a step of fit against a plain loop")
     sub.add_argument("--images", type=int, default=5000)
     sub.add_argument("--batch-size", type=int, default=128)
     add_timing_options(sub, rounds=5)
