@@ -148,7 +148,8 @@ def _config_of(args: argparse.Namespace, processes: int) -> dict[str, Any]:
     return {"command": " ".join(["python -m lwcourse", *map(shlex.quote, args.typed)]),
             "network": {"name": args.model, "arguments": {} if args.width is None else {"width": args.width}},
             "weights": args.weights, "data": {"name": args.data, "options": options},
-            "recipe": {"name": named.name, "source": named.source, **dataclasses.asdict(recipe)},
+            "recipe": {"name": named.name, "source": named.source,
+                       **{field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}},
             "teacher": args.teacher, "seed": args.seed, "processes": processes}
 
 
@@ -213,9 +214,12 @@ def _built(config: dict[str, Any]) -> tuple[Any, nn.Module, Any]:
     network, weights = config["network"], config["weights"]
     with random_state_kept(lw.pick_device("cpu")):
         seed_everything(config["seed"], 0)
-        options = {} if weights is None else {"weights": weights}
+        from_file = weights is not None and Path(weights).exists()
+        options = {} if weights is None or from_file else {"weights": weights}
         model = lw.create_model(network["name"], data.num_classes, in_channels=data.image_shape[0],
                                 **network["arguments"], **options)
+        if from_file:
+            lw.load(weights, model)
     size = data.image_shape[-1]
     setattr(model, ATTRIBUTE, TrainedWeights(
         network=network["name"], name="run", source=f"{config['command']} (lwcourse)", size=size,
@@ -333,7 +337,7 @@ def add_commands(command: Commands) -> None:
                      help="images at once in each process (default: the recipe's, divided among the processes)")
     sub.add_argument("--lr", type=float)
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of the recipe")
-    sub.add_argument("--weights", help="start from these trained weights, such as imagenet or torchvision")
+    sub.add_argument("--weights", help="to start from: imagenet, torchvision, a run's folder, a file of lw.save")
     sub.add_argument("--width", type=float, help="channel multiplier")
     sub.add_argument("--teacher", metavar="RUN|MODEL", help="a trained network whose outputs are learned, too")
     sub.add_argument("--seed", type=int, default=0)

@@ -74,7 +74,7 @@ class RunFolder:
                                   "--out")
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"--out must be a folder, and {self.path} is a file")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(one.name != LOCK for one in self.path.iterdir()):
             raise FileExistsError(f"{self.path} is not empty; choose another --out")
         parent = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
         probe = parent / f".lwcourse.{os.getpid()}"

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -116,7 +116,8 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
     weight = check_class_weights(class_weights, data.num_classes)
     described = {
         "model": type(network).__name__, "data": data.name, "train_images": count_images(data.train, "data.train"),
-        "test_images": count_images(data.test, "data.test"), "seed": seed, **asdict(recipe),
+        "test_images": count_images(data.test, "data.test"), "seed": seed,
+        **{field.name: getattr(recipe, field.name) for field in fields(Recipe)},
         "schedule": _name_of(recipe.schedule), "class_weights": None if weight is None else weight.tolist(),
         "teacher": None if teacher is None else type(unwrapped(teacher)).__name__}
     check_settings(described | {"num_workers": num_workers})
@@ -132,7 +133,8 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
         channels_last = device.type == "cuda" or device.type == "cpu" and channels_last_is_safe(model)
     loading = {"seed": seed, "device": device, "num_workers": num_workers, "processes": processes,
                "pin_memory": device.type == "cuda"}
-    train, test = (Batches(dataset, recipe.batch_size, **loading) for dataset in (data.train, data.test))
+    train = Batches(data.train, recipe.batch_size, **loading)
+    test = Batches(data.test, -(-recipe.batch_size // processes.count), **loading)
     steps = -(-train.count // recipe.accumulate)
     total_steps, warmup_steps = recipe.epochs * steps, round(recipe.warmup_epochs * steps)
     if isinstance(recipe.schedule, str):

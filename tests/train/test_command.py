@@ -177,6 +177,16 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(tmp_path, capsys)
     assert re.search(r"a step +[\d.e-]+ s on cpu, [\d,]+ images/s", out) and os.listdir(tmp_path) == []
 
 
+def test_a_run_starts_from_another_ones_weights(run, tmp_path, capsys):
+    started = ["--weights", str(run), "--set", "freeze=*.bn,classifier", "--out", str(tmp_path / "run")]
+    assert main(["train", *QUICK, *started, "--dry-run"]) == 0
+    refused(capsys, 2, r"the weights of .*best.pt \(mobilenet_v1\) do not fit: \S+ (has|is)", "train", "mobilenet_v1",
+            "--weights", str(run), "--out", str(tmp_path / "wider"))
+    refused(capsys, 2, "there are no weights '/nowhere'", "train", *QUICK, "--weights", "/nowhere", "--out",
+            str(tmp_path / "none"))
+    assert os.listdir(tmp_path) == []
+
+
 def test_recipes_are_listed_with_their_sources(capsys):
     assert main(["recipes"]) == 0
     out = capsys.readouterr().out
