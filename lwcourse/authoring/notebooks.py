@@ -77,8 +77,8 @@ def execute(notebook: NotebookNode, folder: Path | str, allow_errors: bool = Fal
 
 def _store(executed: NotebookNode, stored: NotebookNode, fresh: bool) -> tuple[int, ...]:
     """Put the outputs worth storing into `stored`; the numbers of the cells that got a new one."""
-    digest = _digest(stored)
-    same_code = stored.metadata.get(RAN_SOURCES) == digest
+    ran = digest(stored)
+    same_code = stored.metadata.get(RAN_SOURCES) == ran
     code_cells = [(new, old) for new, old in zip(executed.cells, stored.cells, strict=True) if old.cell_type == "code"]
     changed = []
     for number, (new, old) in enumerate(code_cells, start=1):
@@ -96,11 +96,12 @@ def _store(executed: NotebookNode, stored: NotebookNode, fresh: bool) -> tuple[i
         old.execution_count = number
         old.metadata.pop("execution", None)
     stored.metadata.pop("widgets", None)  # a state that is missing keeps GitHub from showing the notebook
-    stored.metadata[RAN_SOURCES] = digest
+    stored.metadata[RAN_SOURCES] = ran
     return tuple(changed)
 
 
-def _digest(notebook: NotebookNode) -> str:
+def digest(notebook: NotebookNode) -> str:
+    """Of all code of a notebook: while it is the same, what was measured is kept."""
     sources = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return hashlib.sha256(sources.encode()).hexdigest()[:12]
 

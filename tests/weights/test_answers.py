@@ -1,6 +1,5 @@
 """Weights that may be in the cache, on the network, or out of reach; no test uses the network."""
 import socket
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -8,10 +7,10 @@ import pytest
 import torch
 import torchvision
 
-from lwcourse.weights import torchvision as pretrained
-from lwcourse.weights.torchvision import answers, official_network
+from lwcourse.weights import official
+from lwcourse.weights.official import answers
 
-FILE = "mobilenet_v2-7ebf99e0.pth"
+FILE = "mobilenet_v2-b0353104.pth"
 
 
 @pytest.fixture
@@ -45,36 +44,25 @@ def test_cached_weights_need_no_network(cache, monkeypatch):
     torch.manual_seed(7)
     stored = torchvision.models.mobilenet_v2().state_dict()
     torch.save(stored, cache / FILE)
-    monkeypatch.setattr(pretrained, "answers", lambda url, seconds: pytest.fail("the network was asked"))
-    found = official_network("mobilenet_v2").state_dict()
+    monkeypatch.setattr(official, "answers", lambda url, seconds: pytest.fail("the network was asked"))
+    found = official.published("torchvision", "mobilenet_v2", "IMAGENET1K_V1")
     assert all(torch.equal(found[key], stored[key]) for key in stored)
 
 
-def test_without_a_network_there_is_none(cache, monkeypatch):
-    monkeypatch.setattr(pretrained, "answers", lambda url, seconds: False)
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("a download was tried"))
-    assert official_network("mobilenet_v2") is None
-
-
-def test_broken_download_gives_none_and_leaves_no_trace(cache, monkeypatch, capsys):
+def test_download_that_falls_silent_is_given_up_and_leaves_no_trace(cache, monkeypatch):
     limits = []
 
     def break_off(*args, **kwargs):
-        sys.stderr.write("bar")
         limits.append(socket.getdefaulttimeout())
         raise TimeoutError("the line fell silent")
 
-    monkeypatch.setattr(pretrained, "answers", lambda url, seconds: True)
+    monkeypatch.setattr(official, "answers", lambda url, seconds: True)
     monkeypatch.setattr(torch.hub, "download_url_to_file", break_off)
     before = socket.getdefaulttimeout()
-    assert official_network("mobilenet_v2") is None
+    with pytest.raises(ConnectionError, match="cannot be fetched now: the file is .*the line fell silent"):
+        official.published("torchvision", "mobilenet_v2", "IMAGENET1K_V1")
     assert limits == [10.0] and socket.getdefaulttimeout() == before
-    assert capsys.readouterr().err == "" and list(cache.iterdir()) == []
-
-
-def test_unknown_name():
-    with pytest.raises(ValueError, match="mobilenet_v9"):
-        official_network("mobilenet_v9")
+    assert list(cache.iterdir()) == []
 
 
 def test_a_server_answers(server):
