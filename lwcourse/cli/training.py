@@ -42,6 +42,8 @@ def _train(args: argparse.Namespace, device: str | None) -> int:
     from lwcourse.train.processes import current_processes
 
     processes = current_processes()
+    if args.resume and not args.out and not args.model:
+        raise ValueError("which run? --resume goes on with the one in --out RUN")
     folder = RunFolder(Path(args.out or f"runs/{args.model}_{args.data.replace(os.sep, '_')}"))
     config = _config(args, folder, processes.count)
     data, network, recipe = _built(config)

@@ -35,7 +35,10 @@ def predict(args: argparse.Namespace) -> int:
     prepare = weights.transform()
     for path in args.images:
         with torch.no_grad():
-            shares = network(prepare(open_image(path))[None]).softmax(1)[0]
+            logits = network(prepare(open_image(path))[None])
+        if logits.ndim != 2:
+            raise ValueError(f"{args.model} gives each pixel a class; predict names what is on a whole picture")
+        shares = logits.softmax(1)[0]
         best = shares.topk(min(args.top, len(shares)))
         print(f"{path}: " + ", ".join(f"{weights.classes[k]} {share:.3f}"
                                       for share, k in zip(best.values.tolist(), best.indices.tolist(), strict=True)))

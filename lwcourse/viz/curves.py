@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from lwcourse.train import History
+from lwcourse.train.history import SHARES
 from lwcourse.viz.labels import legend_above, listed, require_entries
 from lwcourse.viz.theme import CARD, CYCLE, GRID, INK, MUTED, PALETTE, Figure, headline, new_figure, themed
 
@@ -18,7 +19,8 @@ COUNTS = LinearSegmentedColormap.from_list("counts", [CARD, PALETTE["sky"], PALE
 
 @themed
 def training_curves(histories: Mapping[str, History | Sequence[History]], *, title: str | None = None) -> Figure:
-    """Loss and accuracy by epoch: the mean over seeds, and a band from the lowest to the highest.
+    """Loss and the task's figure (accuracy of a classifier) by epoch: the mean over seeds, and a band from the lowest
+    to the highest.
 
     `histories` maps a name to a list of what `lw.fit` returns, one a seed, or to one alone.
     Test curves are solid with a band, training curves dashed. Histories of one name that differ in
@@ -29,22 +31,29 @@ def training_curves(histories: Mapping[str, History | Sequence[History]], *, tit
     for name, entries in runs.items():
         if not entries or not all(history.epochs for history in entries):
             raise ValueError(f"{name!r} has no history, or one without a finished epoch")
+    metrics = {history.metric for entries in runs.values() for history in entries}
+    if len(metrics) > 1:
+        raise ValueError(f"histories of one picture must have one figure, got {listed(sorted(metrics))}")
+    metric, = metrics
+    factor, unit = (100, " %") if metric in SHARES else (1, "")
+    name_of_metric = metric.replace("_", " ")
     figure, (loss, accuracy) = new_figure(7.8, 3.6, alt="training curves", columns=2)
     sentences = []
     for (name, entries), colour in zip(runs.items(), CYCLE * len(runs), strict=False):
         for part, look in (("train", {"linestyle": (0, (3, 2)), "linewidth": 1.3}), ("test", {"linewidth": 2.2})):
-            for axes, quantity, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-                values = factor * _by_seed(entries, f"{part}_{quantity}")
+            for axes, quantity, scale in ((loss, "loss", 1), (accuracy, metric, factor)):
+                values = scale * _by_seed(entries, f"{part}_{quantity}")
                 epochs = np.arange(1, values.shape[1] + 1)
                 axes.plot(epochs, values.mean(0), color=colour, marker="o" if len(epochs) == 1 else "", **look)
                 if part == "test" and len(values) > 1:
                     axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
-        sentences.append(f"{name} reaches {values[:, -1].mean():.1f} % test accuracy after {len(epochs)} epochs"
-                         + (f" ({values[:, -1].min():.1f} to {values[:, -1].max():.1f} over {len(values)} seeds)"
-                            if len(values) > 1 else ""))
+        spread = (f" ({values[:, -1].min():.1f} to {values[:, -1].max():.1f} over {len(values)} seeds)"
+                  if len(values) > 1 else "")
+        sentences.append(f"{name} reaches {values[:, -1].mean():.1f}{unit} test {name_of_metric} after {len(epochs)} "
+                         f"epochs{spread}")
     figure.alt = f"Training curves: {listed(sentences)}."
     loss.set(xlabel="epoch", ylabel="cross-entropy loss (nats)")
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
+    accuracy.set(xlabel="epoch", ylabel=f"{name_of_metric} (%)" if unit else name_of_metric)
     for axes in (loss, accuracy):
         axes.xaxis.get_major_locator().set_params(integer=True)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(runs, CYCLE * len(runs), strict=False)]

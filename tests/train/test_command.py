@@ -193,5 +193,9 @@ def test_recipes_are_listed_with_their_sources(capsys):
     assert "mobilenet_v2: Sandler et al. 2018" in out and "optimizer=rmsprop" in out and "quick: " in out
 
 
+def test_a_run_to_resume_must_be_named(capsys):
+    refused(capsys, 2, "which run", "train", "--resume")
+
+
 def test_evaluate_by_name_needs_data(capsys):
     refused(capsys, 2, "on which data", "evaluate", "efficientnet_lite0")
