@@ -53,12 +53,12 @@ def _progress(step: int, plan: Plan) -> float:
 def _rate(step: int, plan: Plan, *, climb: Callable[[int, Plan], float] = lambda step, plan: (step + 1) / plan.warmup,
           progress: Callable[[int, Plan], float] = _progress,
           fall: Callable[[float], float] = lambda done: (1 + math.cos(math.pi * done)) / 2,
-          floored: Callable[[float, Plan], float] = lambda share, plan: plan.floor + (plan.peak - plan.floor) * share,
-          longer: int = 0) -> float:
+          floored: Callable[[float, Plan], float] = lambda share, plan: plan.floor + (plan.peak - plan.floor) * share
+          ) -> float:
     """The rate of a step; the options are the places where mistakes are made."""
     if step < plan.warmup:
         return plan.peak * climb(step, plan)
-    if step < plan.warmup + plan.hold + longer:
+    if step < plan.warmup + plan.hold:
         return plan.peak
     return floored(fall(progress(step, plan)), plan)
 
@@ -95,7 +95,8 @@ SCHEDULE_MISTAKES: dict[str, Callable[[int, Plan], float]] = {
                                                    plan.total - 1 - plan.warmup - plan.hold)),
     "the cosine is one step ahead: its first step should still have the peak":
         _with(progress=lambda step, plan: _progress(step + 1, plan)),
-    "the constant part is one step too long": _with(longer=1, progress=lambda step, plan: _progress(step, plan)),
+    "the constant part is one step too long: the cosine's first step should have the peak, its second less":
+        lambda step, plan: _rate(step, plan._replace(hold=plan.hold + 1)),
     "in the cosine a division rounds down to whole numbers, so that the rate stays at the peak":
         _with(progress=lambda step, plan: _progress(step, plan) // 1),
     "the cosine is asked for degrees: math.cos takes radians, and half a turn is pi":
@@ -293,7 +294,8 @@ def five_bugs(answer: Callable[..., Any]) -> str:
     """`answer(model, batches, test, epochs, rate, decay)` trains `model`, and returns its average and accuracies."""
     refuse_other_order(answer, LOOP_ARGUMENTS)
     mine = _trained(answer)
-    if _alike(mine.model, _floats(_problem()[0])):
+    came, _, _ = _problem()
+    if _alike({name: mine.model[name] for name, _ in came.named_parameters()}, dict(came.named_parameters())):
         fail("the model has the weights that it came with: either no step is taken, or the gradients are set to zero "
              "between backward() and step()")
     bugs = _bugs_of(mine)

@@ -16,14 +16,14 @@ def the(answer):
 
 
 def schedule(*, climb=lambda s, w: (s + 1) / w, done=lambda s, w, h, t: (s - w - h) / (t - w - h),
-             fall=lambda d: (1 + math.cos(math.pi * d)) / 2, floored=lambda x, p, f: f + (p - f) * x, hold=True, more=0,
+             fall=lambda d: (1 + math.cos(math.pi * d)) / 2, floored=lambda x, p, f: f + (p - f) * x, hold=True,
              scale=lambda r, p: r):
     """Builds a schedule with one mistake."""
     def rate(step, warmup, hold_for, total, peak, floor):
         hold_for = hold_for if hold else 0
         if step < warmup:
             return scale(peak * climb(step, warmup), peak)
-        if step < warmup + hold_for + more:
+        if step < warmup + hold_for:
             return scale(peak, peak)
         return scale(floored(fall(done(step, warmup, hold_for, total)), peak, floor), peak)
     return the(rate)
@@ -31,6 +31,10 @@ def schedule(*, climb=lambda s, w: (s + 1) / w, done=lambda s, w, h, t: (s - w -
 
 def counted_from_one(step, *plan):
     return schedule()()(max(0, step - 1), *plan)
+
+
+def held_longer(step, warmup, hold, *others):
+    return schedule()()(step, warmup, hold + 1, *others)
 
 
 def climbs_from_floor(step, warmup, hold, total, peak, floor):
@@ -163,7 +167,7 @@ WRONG = {
         "too long": (schedule(done=lambda s, w, h, t: (s - w - h) / t), "as long as the whole run"),
         "to the last step": (the(to_the_last_step), "reaches the floor on the last step"),
         "a step ahead": (schedule(done=lambda s, w, h, t: (s + 1 - w - h) / (t - w - h)), "one step ahead"),
-        "constant too long": (schedule(more=1), "one step too long"),
+        "constant too long": (the(held_longer), "one step too long"),
         "rounded progress": (schedule(done=lambda s, w, h, t: (s - w - h) // (t - w - h)),
                              "in the cosine a division rounds down"),
         "degrees": (schedule(fall=lambda d: (1 + math.cos(180 * d)) / 2), "degrees"),
@@ -217,7 +221,7 @@ WRONG = {
     },
     "14.3": {
         "linear": (the(lambda: (linear(), GOOD)), "it learned too little"),
-        "plain network, plain recipe": (the(lambda: (plain_cnn(), {"epochs": 12})), "it learned too little"),
+        "plain network, plain recipe": (the(plain_cnn), "it learned too little"),
         "plain network, good recipe": (the(lambda: (plain_cnn(), GOOD | {"epochs": 12})), "standard 3x3 convolution"),
         "plain recipe": (the(separable), "it learned too little"),
         "over the budget": (the(lambda: (separable(32, 64, 128), GOOD)), "over budget"),
