@@ -235,4 +235,4 @@ WRONG = {
         "diverges": (the(lambda: (linear(), {"lr": 1e9})), "training failed"),
     },
 }
-SLOW = {("14.3", name) for name in ("linear", "plain network, plain recipe", "plain network, good recipe")}
+SLOW = {("14.3", name) for name in ("linear", "plain network, plain recipe")}
