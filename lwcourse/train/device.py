@@ -48,6 +48,20 @@ def seed_everything(*numbers: int) -> None:
     torch.manual_seed(number)
 
 
+def seed_again(*numbers: int) -> None:
+    """`seed_everything` for each single step: devices that nothing runs on yet are left out, as torch.manual_seed takes
+    a millisecond to note down that they shall be seeded later."""
+    number = mixed(*numbers)
+    random.seed(number)
+    np.random.seed(number)
+    torch.default_generator.manual_seed(number)
+    for backend in (torch.cuda, torch.xpu):
+        if backend.is_initialized():
+            backend.manual_seed_all(number)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(number)
+
+
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
     python, numpy_state = random.getstate(), np.random.get_state()

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lwcourse.running import unwrapped
 from lwcourse.tasks import Meter, Task
-from lwcourse.train.device import on_cpu, seed_everything
+from lwcourse.train.device import on_cpu, seed_again
 from lwcourse.train.history import Epoch, History, TrainingDiverged
 from lwcourse.train.input import Batches
 from lwcourse.train.processes import Processes
@@ -133,7 +133,7 @@ class Run:
         while self.step < self.steps:
             start = time.perf_counter()
             fetched = list(islice(batches, each))
-            seed_everything(self.seed, epoch, self.step, STEP, self.processes.rank)  # loading has drawn numbers, too
+            seed_again(self.seed, epoch, self.step, STEP, self.processes.rank)  # loading has drawn numbers, too
             where = f"step {self.done_steps + 1} of {self.total_steps}"
             loss = self._step([self._prepared(*batch, where) for batch in fetched], where)
             self.step += 1

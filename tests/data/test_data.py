@@ -589,7 +589,7 @@ def test_imagenet_has_a_default_place(tree, monkeypatch):
 
 def test_imagenet_class_lists_must_agree(tree):
     (tree / "val" / "n01443537").rename(tree / "val" / "n09999999")
-    with pytest.raises(DataCorrupt, match="must be the same; only .*/train has n01443537$"):
+    with pytest.raises(DataCorrupt, match="must be the same; only .*/train has n01443537, only .*/val has n09999999$"):
         load_data("imagenet", root=tree)
 
 
