@@ -101,8 +101,6 @@ class _Mistaken(ESP):
             narrow = out_channels // 5
             self.pyramid = DilatedPyramid(narrow, [*[narrow] * 4, out_channels - 4 * narrow], DILATIONS,
                                           hierarchical=False)
-        if shortcut == "missing":
-            self.has_shortcut = False
         if kernel:
             if kernel == self.reduce.kernel_size[0]:
                 raise ValueError("no mistake here")
@@ -157,7 +155,6 @@ ESP_MISTAKES = {words: partial(_Mistaken, **mistake) for words, mistake in {
     "only the last branch gets the sum; in the fusion each, from rate 4 on, gets the sum up to itself":
         {"fuse": lambda maps: [*maps[:4], sum(maps[1:])]},
     "the maps are multiplied; fusion adds them": {"fuse": lambda maps: _walk(maps, (2, 3, 4), join=operator.mul)},
-    "the shortcut is missing": {"shortcut": "missing"},
     "the input is added after BatchNorm and PReLU; add it before them": {"shortcut": "late"},
     "the input is added between BatchNorm and PReLU; add it before both": {"shortcut": "between"},
     "the reduction is a 3x3 at stride 1; there it is 1x1": {"kernel": 3},
