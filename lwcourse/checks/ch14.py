@@ -375,7 +375,7 @@ def thirty_seconds(answer: Callable[[], Any]) -> Score:
         refuse_standard_convolutions(network, SIZE, "depthwise or grouped filters")
     spent = f", with {macs:,} MACs an image, {settings['epochs']} epochs, and {work / 1e9:.2f} of {WORK / 1e9:g} G MACs"
     return banded(accuracy, LEAST, GOOD, spent, "within the budget, but it learned too little. Accuracy on the test "
-                  "digits", "which two ingredients helped in the chapter's short runs?")
+                  "digits", "what does the second recipe of the chapter's puzzle add?")
 
 
 def _settings(given: Any) -> dict[str, Any]:

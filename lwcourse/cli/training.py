@@ -45,7 +45,8 @@ def _train(args: argparse.Namespace, device: str | None) -> int:
     if args.resume and not args.out and not args.model:
         raise ValueError("which run? --resume goes on with the one in --out RUN")
     folder = RunFolder(Path(args.out or f"runs/{args.model}_{args.data.replace(os.sep, '_')}"))
-    config = _config(args, folder, processes.count)
+    # The first process alone looks at the folder: it may have written there before another would look.
+    config = processes.gathered(_config(args, folder, processes.count) if processes.leads else None)[0]
     data, network, recipe = _built(config)
     options = {"recipe": recipe, "seed": config["seed"], "device": device, "num_workers": args.workers, "amp": args.amp,
                "teacher": _teacher(config["teacher"])}

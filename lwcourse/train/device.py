@@ -48,13 +48,18 @@ def seed_everything(*numbers: int) -> None:
     torch.manual_seed(number)
 
 
+def seed_processor(number: int) -> None:
+    """Seed the generators of Python, NumPy, and PyTorch on the CPU."""
+    random.seed(number)
+    np.random.seed(number)
+    torch.default_generator.manual_seed(number)
+
+
 def seed_again(*numbers: int) -> None:
     """`seed_everything` for each single step: devices that nothing runs on yet are left out, as torch.manual_seed takes
     a millisecond to note down that they shall be seeded later."""
     number = mixed(*numbers)
-    random.seed(number)
-    np.random.seed(number)
-    torch.default_generator.manual_seed(number)
+    seed_processor(number)
     for backend in (torch.cuda, torch.xpu):
         if backend.is_initialized():
             backend.manual_seed_all(number)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from lwcourse.files import written_whole
 from lwcourse.running import unwrapped
 from lwcourse.train.history import History, figure
 from lwcourse.train.run import Run
@@ -39,16 +40,6 @@ def versions() -> dict[str, str]:
                                      text=True, timeout=10)
             found["commit"] = commit.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
     return found
-
-
-def write_aside(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(content if isinstance(content, bytes) else content.encode())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @dataclass
@@ -100,8 +91,9 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, **config, "versions": versions()}
-        write_aside(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
-        write_aside(self.path / "README.md", _readme(self.path, config))
+        for name, text in ((CONFIG, json.dumps(content, indent=2) + "\n"), ("README.md", _readme(self.path, config))):
+            with written_whole(self.path / name) as aside:
+                aside.write_text(text, encoding="utf-8")
 
     def forget(self) -> None:
         """Take away a run that did not get as far as a checkpoint, so that the next try finds the folder free."""
@@ -122,6 +114,8 @@ class RunFolder:
         except Timeout:
             raise FileExistsError(f"another process is training in {self.path}") from None
         try:
+            for leftover in self.path.glob("*.part*"):  # of a run that was killed while it wrote
+                leftover.unlink()
             yield
         finally:
             lock.release()
@@ -159,11 +153,16 @@ class Recorder:
         return self.stopping
 
     def _record_epoch(self, run: Run) -> None:
+        from lwcourse.viz.curves import training_curves
+        from lwcourse.viz.theme import save_svg
+
         history, path = run.history, self.folder.path
-        write_aside(path / "metrics.csv", metrics(history))
+        with written_whole(path / "metrics.csv") as aside:
+            aside.write_text(metrics(history), encoding="utf-8")
         if history.best is history.final:
             save_network(unwrapped(run.tested), run.network, path / BEST)
-        _draw_curves(history, path / "curves.svg")
+        with written_whole(path / "curves.svg") as aside:
+            save_svg(training_curves({history.settings["model"]: history}), aside)
         final = history.final
         for part, figures in (("train", final.train), ("test", final.test)):
             for name, value in figures.items():
@@ -207,22 +206,9 @@ def save_network(source: Any, network: Any, path: Path) -> None:
     """Write the weights of `source`, `network` itself or its average, as `lw.load` reads them."""
     from lwcourse.weights.files import described
 
-    stream = io.BytesIO()
-    torch.save({**described(network), "state": {key: tensor.detach().cpu() for key, tensor
-                                                in source.state_dict().items()}}, stream)
-    write_aside(path, stream.getvalue())
-
-
-def _draw_curves(history: History, path: Path) -> None:
-    from lwcourse.viz.curves import training_curves
-    from lwcourse.viz.theme import save_svg
-
-    aside = path.with_name(f"curves.{os.getpid()}.part.svg")
-    try:
-        save_svg(training_curves({history.settings["model"]: history}), aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    state = {key: tensor.detach().cpu() for key, tensor in source.state_dict().items()}
+    with written_whole(path) as aside:
+        torch.save({**described(network), "state": state}, aside)
 
 
 def _readme(path: Path, config: dict[str, Any]) -> str:

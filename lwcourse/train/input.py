@@ -1,14 +1,12 @@
 """The batches of a data set, from any place in any epoch: what is drawn depends on (seed, epoch, index) alone."""
-import random
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lwcourse.train.device import batches, mixed, on_cpu
+from lwcourse.train.device import batches, mixed, on_cpu, seed_processor
 from lwcourse.train.processes import Processes
 
 ORDER, SAMPLE = 1, 2  # what random numbers are for, so that no two uses share theirs
@@ -22,10 +20,7 @@ class Seeded(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         epoch, index = key
-        number = mixed(self.seed, epoch, index, SAMPLE)
-        random.seed(number)
-        np.random.seed(number)
-        torch.default_generator.manual_seed(number)  # torch.manual_seed would seed GPUs each time
+        seed_processor(mixed(self.seed, epoch, index, SAMPLE))
         return self.dataset[index]
 
 

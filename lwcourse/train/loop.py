@@ -136,9 +136,9 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
     train = Batches(data.train, recipe.batch_size, **loading)
     test = Batches(data.test, -(-recipe.batch_size // processes.count), **loading)
     steps = -(-train.count // recipe.accumulate)
-    total_steps, warmup_steps = recipe.epochs * steps, round(recipe.warmup_epochs * steps)
     if isinstance(recipe.schedule, str):
-        share = share_by_name(recipe.schedule, warmup_steps, steps, total_steps)
+        warmup_steps = round(recipe.warmup_epochs * steps)
+        share = share_by_name(recipe.schedule, warmup_steps, steps, recipe.epochs * steps)
     else:
         with random_state_kept(device):
             seed_everything(seed)
@@ -163,7 +163,7 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
             stack.enter_context(placed(teacher, device, channels_last))
         frozen = frozen_parameters(network, recipe.freeze, outputs)
         stack.enter_context(_without_gradient(frozen))
-        fallback, run, bar, tested = Fallback(model), None, None, ""
+        fallback, run = Fallback(model), None
         stay = modules_that_stay(model)
         try:
             with on_cpu():
@@ -186,30 +186,7 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
                 fallback.keep(unwrapped(run.tested))
             if file is not None and not run.finished and processes.leads:
                 file.check_writable()
-            hide = {} if progress and processes.leads else {"disable": True}  # disable=False overrules TQDM_DISABLE
-            batch = recipe.batch_size * recipe.accumulate
-            bar = tqdm(total=total_steps * batch, initial=run.done_steps * batch, mininterval=0.5, unit=" images",
-                       **hide)
-            while not run.finished:
-                for loss in run.rest_of_epoch():
-                    bar.update(batch)
-                    shown = math.nan if loss is None else loss
-                    bar.set_postfix_str(f"epoch {len(history.epochs) + 1}/{recipe.epochs}, loss {shown:.3f}{tested}",
-                                        refresh=False)
-                    stop = bool(watch and watch(run))
-                    stop, due = processes.sums([stop, often.is_due(run)], device)
-                    if stop or due and run.step < run.steps:  # the end of an epoch writes one anyway
-                        _write(file, run)
-                    if stop:
-                        raise KeyboardInterrupt
-                epoch = run.end_epoch()
-                fallback.keep(unwrapped(run.tested))
-                tested = f", test {figure(task.metric, epoch.test[task.metric], 1)}"
-                bar.set_postfix_str(f"epoch {epoch.epoch}/{recipe.epochs}, loss {epoch.train['loss']:.3f}{tested}")
-                stop = bool(watch and watch(run))
-                _write(file, run)
-                if processes.sums([stop], device)[0] and not run.finished:
-                    raise KeyboardInterrupt
+            _drive(run, file, often, watch, fallback, show=progress and processes.leads)
         except KeyboardInterrupt:
             history.interrupted = True
         except Exception as error:
@@ -219,14 +196,42 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
             else:
                 fallback.restore_modes()
             raise
-        finally:
-            if bar is not None:
-                bar.close()
-                model.zero_grad()
         model.eval()
         if run is not None and run.average is not None and run.average.n_averaged > 0:
             network.load_state_dict(run.average.module.state_dict())
     return history
+
+
+def _drive(run: Run, file: Checkpoint | None, often: "_Often", watch: Callable[[Run], bool | None] | None,
+           fallback: Fallback, show: bool) -> None:
+    """Take a run to its end, with a bar and checkpoints. Raises KeyboardInterrupt where `watch` ends it."""
+    batch, tested, history = run.recipe.batch_size * run.recipe.accumulate, "", run.history
+    hide = {} if show else {"disable": True}  # disable=False overrules TQDM_DISABLE
+    with tqdm(total=run.total_steps * batch, initial=run.done_steps * batch, mininterval=0.5, unit=" images",
+              **hide) as bar:
+        try:
+            while not run.finished:
+                epoch = f"epoch {len(history.epochs) + 1}/{run.recipe.epochs}"
+                for loss in run.rest_of_epoch():
+                    bar.update(batch)
+                    shown = math.nan if loss is None else loss
+                    bar.set_postfix_str(f"{epoch}, loss {shown:.3f}{tested}", refresh=False)
+                    stop = bool(watch and watch(run))
+                    stop, due = run.processes.sums([stop, often.is_due(run)], run.device)
+                    if stop or due and run.step < run.steps:  # the end of an epoch writes one anyway
+                        _write(file, run)
+                    if stop:
+                        raise KeyboardInterrupt
+                done = run.end_epoch()
+                fallback.keep(unwrapped(run.tested))
+                tested = f", test {figure(history.metric, done.test[history.metric], 1)}"
+                bar.set_postfix_str(f"{epoch}, loss {done.train['loss']:.3f}{tested}")
+                stop = bool(watch and watch(run))
+                _write(file, run)
+                if run.processes.sums([stop], run.device)[0] and not run.finished:
+                    raise KeyboardInterrupt
+        finally:
+            run.model.zero_grad()
 
 
 def fit_seeds(make_model: Callable[[], nn.Module], data: Data, seeds: Sequence[int] = (0, 1, 2),

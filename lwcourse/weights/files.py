@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lwcourse import registry
+from lwcourse.files import written_whole
 from lwcourse.weights.trained import ATTRIBUTE, TrainedWeights
 
 FORMAT = "lwcourse network 1"
@@ -28,13 +29,9 @@ def save(model: nn.Module, path: str | os.PathLike) -> Path:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(path) as aside:
         save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()},
                   aside, metadata)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 

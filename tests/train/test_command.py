@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import re
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -87,6 +88,12 @@ def test_a_finished_run_is_not_trained_on(run, capsys):
     content = (run / "last.pt").read_bytes()
     assert main(["train", "--resume", "--out", str(run)]) == 0
     assert "2 of 2 epochs" in capsys.readouterr().out and (run / "last.pt").read_bytes() == content
+
+
+def test_what_a_killed_run_left_half_written_is_tidied_up(run):
+    (run / "metrics.123.part.csv").write_text("epoch,tr")
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert not list(run.glob("*.part*")) and (run / "metrics.csv").exists()
 
 
 def test_two_runs_never_share_a_folder(run, capsys, tmp_path):
@@ -178,8 +185,13 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(tmp_path, capsys)
 
 
 def test_a_run_starts_from_another_ones_weights(run, tmp_path, capsys):
-    started = ["--weights", str(run), "--set", "freeze=*.bn,classifier", "--out", str(tmp_path / "run")]
-    assert main(["train", *QUICK, *started, "--dry-run"]) == 0
+    """All but the classifier stays as it was in that run, which is the teacher as well."""
+    with TemporaryDirectory() as folder:
+        started = ["--weights", str(run), "--teacher", str(run), "--set", "freeze=backbone", "--out", f"{folder}/run"]
+        assert main(["train", *QUICK, *started]) == 0
+        before, after = lw.load(run).state_dict(), lw.load(f"{folder}/run").state_dict()
+    assert [key for key in before if not torch.equal(before[key], after[key])] == ["classifier.weight",
+                                                                                  "classifier.bias"]
     refused(capsys, 2, r"the weights of .*best.pt \(mobilenet_v1\) do not fit: \S+ (has|is)", "train", "mobilenet_v1",
             "--weights", str(run), "--out", str(tmp_path / "wider"))
     refused(capsys, 2, "there are no weights '/nowhere'", "train", *QUICK, "--weights", "/nowhere", "--out",

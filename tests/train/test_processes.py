@@ -71,7 +71,12 @@ def test_the_command_spreads_a_run_and_one_process_goes_on(tmp_path, capsys):
     arguments = ["mobilenet_v1", "--width", "0.25", "--data", "digits", "--image-size", "32", "--workers", "0",
                  "--epochs", "2", "--batch-size", "128", "--device", "cpu", "--out", str(run),
                  "--checkpoint-steps", "2"]
-    death = ("import os, sys, lwcourse.train.run as r; step = r.Run._step\n"
+    death = ("import os, sys, time, lwcourse.train.run as r; step = r.Run._step\n"
+             "import lwcourse.train.folder as f; look = f.RunFolder.check_new\n"
+             "def look_late(self):\n"  # when the first process has written its settings there
+             "    if os.environ['RANK'] == '1': time.sleep(5)\n"
+             "    look(self)\n"
+             "f.RunFolder.check_new = look_late\n"
              "def die(self, *rest):\n"
              "    if self.done_steps == 8 and self.processes.rank == 1: os._exit(3)\n"
              "    return step(self, *rest)\n"

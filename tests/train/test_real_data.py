@@ -85,8 +85,10 @@ def test_own_pictures_from_imagenets_weights(pictures, tmp_path, capsys):
     capsys.readouterr()
     assert main(["predict", str(run), str(tmp_path / "new.png"), "--top", "1"]) == 0
     assert re.search(r"new.png: red 0\.\d+", capsys.readouterr().out)
-    assert main(["evaluate", str(run), "--root", str(pictures)]) == 0
-    assert "accuracy 100.00% (8 of 8)" in capsys.readouterr().out
+    file = lw.save(lw.load(run), tmp_path / "network.safetensors")
+    for named in ([str(run), "--root", str(pictures)], [str(file), "--data", "folder", "--root", str(pictures)]):
+        assert main(["evaluate", *named]) == 0
+        assert "accuracy 100.00% (8 of 8)" in capsys.readouterr().out
 
 
 def test_shards(pictures, tmp_path):
