@@ -1,4 +1,5 @@
 """`python -m lwcourse`: each command through its own function, and one through the shell."""
+import os
 import platform
 import subprocess
 import sys
@@ -80,6 +81,14 @@ def test_benchmark_input_compares_ways_to_the_same_batches(capsys):
     assert code == 0 and lines[0].split()[-6:] == ["images", "/", "s", "ours", "/", "this"]
     assert [line.split("  ")[0] for line in lines[2:7]] == list(with_sizes)
     assert lines[7].startswith("1 thread, batches of 8, medians of 1 interleaved round of 20 images: ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe of another kind")
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = subprocess.Popen([sys.executable, "-m", "lwcourse", "recipes"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    command.stdout.close()
+    assert command.wait(timeout=120) == 0 and command.stderr.read() == ""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's malloc")

@@ -1,5 +1,6 @@
 """The command line: `python -m lwcourse COMMAND`; `--help` lists the commands. One file a group of commands."""
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import requires
@@ -35,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read along, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        return 0
     except ModuleNotFoundError as error:
         words = _missing(args, error)
     except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError, ConnectionError) as error:
