@@ -21,7 +21,7 @@ _LAZY = {  # name -> module that is imported when the name is first used
     "fit": "lwcourse.train", "fit_seeds": "lwcourse.train", "evaluate": "lwcourse.train", "History": "lwcourse.train",
     "check": "lwcourse.checks", "CheckFailed": "lwcourse.checks",
     "list_weights": "lwcourse.weights", "weights_of": "lwcourse.weights", "save": "lwcourse.weights.files",
-    "load": "lwcourse.weights.files",
+    "load": "lwcourse.weights.files", "load_learned": "lwcourse.learned",
     "viz": "", "widgets": "", "checks": "",
 }
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import lwcourse as lw
 from lwcourse import cli as command_line
+from lwcourse.authoring import NotebookRun
 from lwcourse.cli import environment
 
 
@@ -248,3 +249,14 @@ def test_repository_commands_need_a_checkout(command, capsys, monkeypatch, tmp_p
 def test_the_module_runs_from_the_shell():
     done = subprocess.run([sys.executable, "-m", "lwcourse", "list"], capture_output=True, text=True)
     assert done.returncode == 0 and "mobilenet_v2" in done.stdout
+
+
+def test_times_are_not_stored_on_a_busy_machine(monkeypatch, capsys):
+    monkeypatch.setattr("lwcourse.authoring.notebooks.busy_share", lambda: 0.9)
+    monkeypatch.setattr("lwcourse.authoring.run_notebooks", lambda paths, **options: pytest.fail("it ran"))
+    assert command_line.main(["notebooks", "00"]) == 2
+    assert "other work keeps 90% of the processors busy" in capsys.readouterr().err
+    monkeypatch.setattr("lwcourse.authoring.run_notebooks", lambda paths, **options: [
+        NotebookRun(paths[0], 1.0, False, ())])
+    for flag in ("--busy", "--check"):
+        assert command_line.main(["notebooks", "00", flag]) == 0

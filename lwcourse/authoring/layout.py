@@ -4,6 +4,7 @@ Each rule takes a Page and yields sentences that say what is wrong; CONTRIBUTING
 """
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from nbformat import NotebookNode
 from lwcourse.authoring.address import badge, read_address, setup_cell
 from lwcourse.authoring.files import read_notebook
 from lwcourse.authoring.notebooks import WIDGET_VIEW
+from lwcourse.checks import exercises
 
 MAX_BYTES = 1_000_000
 MAX_CELLS = 60
@@ -23,6 +25,8 @@ MAX_CELL_WORDS = 130
 MAX_CODE_LINES = 25
 FIGURES = range(5, 10)  # five to seven, and the explorer with its static twin
 FOLDED = {"Recall": 3, "Quiz": 5}  # section: questions whose answers are folded
+WORDS_A_MINUTE, LINES_A_MINUTE = 150, 15  # of a page that is read, its code included
+FIRST_EDITION = {"00", "01", "02", "03", "04", "05", "06", "07", "08", "14"}  # chapters that await the second's rules
 CHECKED_TAG, RAISES_TAG = "nbval-check-output", "raises-exception"
 LESSON = re.compile(r"^Lesson:\s+(notebooks/\S+\.ipynb)", re.MULTILINE)
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
@@ -45,6 +49,10 @@ class Page:
         return self.path.name[:2]
 
     @property
+    def first_edition(self) -> bool:
+        return self.number in FIRST_EDITION
+
+    @property
     def code(self) -> list[NotebookNode]:
         return [cell for cell in self.notebook.cells if cell.cell_type == "code"]
 
@@ -57,6 +65,18 @@ def chapter_problems(path: Path | str, root: Path | str) -> list[str]:
     """Everything that is wrong with the layout of a chapter."""
     page = Page(Path(path), Path(root))
     return [problem for rule in CHAPTER_RULES for problem in rule(page)]
+
+
+def to_five(minutes: float) -> int:
+    """Minutes as the course states them: up to the next five."""
+    return 5 * max(1, math.ceil(minutes / 5 - 1e-9))
+
+
+def reading_minutes(page: Page) -> int:
+    """What a chapter says of its reading time: the words of its prose, and the lines of its code but for the set-up."""
+    prose = sum(words(cell.source) for cell in page.markdown)
+    lines = sum(bool(line.strip()) for cell in page.code[1:] for line in cell.source.splitlines())
+    return to_five(prose / WORDS_A_MINUTE + lines / LINES_A_MINUTE)
 
 
 def words(markdown: str) -> int:
@@ -75,6 +95,11 @@ def tags(cell: NotebookNode) -> list[str]:
 def _where(page: Page, cell: NotebookNode) -> str:
     first = next((line for line in cell.source.splitlines() if line.strip()), "")
     return f"cell {page.notebook.cells.index(cell)} ({first[:50]!r})"
+
+
+def _parsed(cell: NotebookNode) -> ast.Module:
+    """The code of a cell, without IPython's own lines."""
+    return ast.parse(re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", cell.source))
 
 
 def small_enough(page: Page) -> Iterator[str]:
@@ -185,8 +210,7 @@ def one_hop(page: Page) -> Iterator[str]:
     if cell is None:
         yield "no cell has `import lwcourse as lw`"
         return
-    python = re.sub(r"(?m)^\s*[%!].*$", "", cell.source)
-    imported = {node.module for node in ast.walk(ast.parse(python)) if isinstance(node, ast.ImportFrom)}
+    imported = {node.module for node in ast.walk(_parsed(cell)) if isinstance(node, ast.ImportFrom)}
     imported = {module for module in imported if module and module.startswith("lwcourse.models.")}
     here = f"notebooks/{page.path.name}"
     taught = {module for module, lesson in lessons(page.root).items() if lesson == here}
@@ -232,6 +256,71 @@ def section(notebook: NotebookNode, title: str) -> str | None:
     return rest[:following.start()] if following else rest
 
 
+def minutes(page: Page) -> Iterator[str]:
+    """The card's times are counted: reading from the page, exercises from their checks."""
+    if page.first_edition:
+        return
+    stated = re.search(r"^\| (\d+) min \| (\d+) min \|", page.notebook.cells[0].source, re.MULTILINE)
+    right = (reading_minutes(page), sum(one.minutes for one in exercises(page.number)))
+    if stated is None or (int(stated[1]), int(stated[2])) != right:
+        yield f"its card must begin with `| {right[0]} min | {right[1]} min |`: reading and exercises, as counted"
+
+
+def objectives(page: Page) -> Iterator[str]:
+    """Each objective, a numbered line of the first cell, names exercises that there are."""
+    if page.first_edition:
+        return
+    known = {one.id for one in exercises(page.number)}
+    for line in re.findall(r"^\d\. .*$", page.notebook.cells[0].source, re.MULTILINE):
+        named = set(re.findall(r"\b\d\d\.\d+\b", line))
+        if not named or not named <= known:
+            yield f"the objective {line[:50]!r} must name its exercises in brackets, of {sorted(known)}"
+
+
+def own_comparisons(page: Page) -> Iterator[str]:
+    """`lw.compare(mine, reference, ...)`: one side is written on the page, or comes from outside of the course.
+
+    A name counts as written here when it is a class or function of the page, or made from one.
+    """
+    if page.first_edition:
+        return
+    here, outside = set(), set()
+    for cell in page.code:
+        for node in _parsed(cell).body:
+            _learn_names(node, here, outside)
+            for call in ast.walk(node):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "lw.compare" and len(call.args) > 1:
+                    sides = [_names(side) for side in call.args[:2]]
+                    ours = [not side & outside and not side & here for side in sides]
+                    if all(ours) or all(side & here for side in sides):
+                        yield (f"{_where(page, cell)} compares {ast.unparse(call.args[0])} with "
+                               f"{ast.unparse(call.args[1])}: one of the two must be written on the page, or come from "
+                               "another package, and the other must not")
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def _learn_names(node: ast.stmt, here: set[str], outside: set[str]) -> None:
+    """Add what a statement defines: to `here` what the page writes, to `outside` what is no part of the course."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        here.add(node.name)
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            source = getattr(node, "module", None) or alias.name
+            if not source.startswith("lwcourse"):
+                outside.add(alias.asname or alias.name.split(".")[0])
+        outside -= {"torch", "nn", "partial"}  # whoever builds with them
+    for one in ast.walk(node):
+        if isinstance(one, ast.Assign | ast.AnnAssign | ast.For):
+            value = one.iter if isinstance(one, ast.For) else one.value
+            targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+            for kind in (here, outside):
+                if value is not None and _names(value) & kind:
+                    kind |= set().union(*map(_names, targets))
+
+
 CHAPTER_RULES: tuple[Callable[[Page], Iterator[str]], ...] = (
     small_enough, word_count, short_cells, unique_ids, executed, outputs_are_clean, no_widget_state, images, links,
-    figures, badge_and_setup, one_hop, folded_answers)
+    figures, badge_and_setup, one_hop, folded_answers, minutes, objectives, own_comparisons)

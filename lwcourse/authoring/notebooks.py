@@ -25,6 +25,14 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
+IDLE = 0.25  # the largest share of the processors that other work may have while times are stored
+
+
+def busy_share() -> float:
+    """The share of the processors that were at work in the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] / os.cpu_count() if hasattr(os, "getloadavg") else 0.0
+
+
 @dataclass(frozen=True)
 class NotebookRun:
     """What running a notebook gave: wall time with the kernel's start, and what had to be stored anew.

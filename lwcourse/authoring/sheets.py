@@ -6,10 +6,23 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from lwcourse.authoring.layout import Page, badge_and_setup, images, links, no_widget_state, short_cells, unique_ids
+from lwcourse.authoring.layout import (
+    Page,
+    badge_and_setup,
+    images,
+    links,
+    no_widget_state,
+    short_cells,
+    to_five,
+    unique_ids,
+    words,
+)
 from lwcourse.checks import exercises
 
-LEAST = 3
+LEAST, MOST = 5, 8
+LEAST_OF_FIRST_EDITION = 3
+WORDS_A_MINUTE, LINES_A_MINUTE = 200, 4  # of a task that is read, and of an answer that is written
+TRIALS = 20  # minutes that measuring, or trying designs, may take beside
 HINTS = 3
 HIDDEN = """### BEGIN HIDDEN TESTS
 from importlib import import_module, reload
@@ -61,9 +74,10 @@ def agrees_with_checks(page: Page) -> Iterator[str]:
     """Sheet and `@exercise` must tell the same exercises, titles, difficulty and minutes."""
     registered = {one.id: one for one in exercises(page.number)}
     found = sections(page.notebook)
-    if len(found) < LEAST:
-        yield f"it has {len(found)} exercises (`## Exercise {page.number}.1: Title`), {LEAST} at least"
-    if [one.id for one in found] != list(registered):
+    least = LEAST_OF_FIRST_EDITION if page.first_edition else LEAST
+    if not least <= len(found) <= MOST:
+        yield f"it has {len(found)} exercises (`## Exercise {page.number}.1: Title`), not {least} to {MOST}"
+    if sorted(one.id for one in found) != sorted(registered):
         yield f"it has the exercises {[one.id for one in found]}, lwcourse.checks has {list(registered)}"
     for one in found:
         known = registered.get(one.id)
@@ -71,6 +85,42 @@ def agrees_with_checks(page: Page) -> Iterator[str]:
             yield f"exercise {one.id} is called {one.title!r} here, {known.title!r} in lwcourse.checks"
         if known and f"{known.difficulty}, {known.minutes} minutes" not in one.prose.lower():
             yield f"exercise {one.id} must say `{known.difficulty}, {known.minutes} minutes`, as lwcourse.checks does"
+
+
+def writing_minutes(section: Section) -> int:
+    """How long an exercise takes at least: its task read without the hints, and the lines between the marks written."""
+    prose = sum(words(cell.source) for cell in section.cells
+                if cell.cell_type == "markdown" and "<summary>Hint" not in cell.source)
+    answers = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", "\n".join(cell.source for cell in section.code),
+                         re.DOTALL)
+    lines = sum(bool(line.strip()) for answer in answers for line in answer.splitlines())
+    return to_five(prose / WORDS_A_MINUTE + lines / LINES_A_MINUTE)
+
+
+def counted_minutes(page: Page) -> Iterator[str]:
+    if page.first_edition:
+        return
+    registered = {one.id: one for one in exercises(page.number)}
+    for one in sections(page.notebook):
+        least = writing_minutes(one)
+        stated = registered[one.id].minutes if one.id in registered else least
+        if stated % 5 or not least <= stated <= least + TRIALS:
+            yield (f"exercise {one.id} says {stated} minutes; its words and lines take {least}, and trials up to "
+                   f"{TRIALS} more, in steps of 5")
+
+
+def open_question(page: Page) -> Iterator[str]:
+    """One question that a person grades, with a model answer that learners do not get; and a bonus."""
+    if page.first_edition:
+        return
+    marks = [cell.metadata.get("nbgrader", {}) for cell in page.markdown if "### BEGIN SOLUTION" in cell.source]
+    if "\n## Open question" not in "\n" + "\n".join(cell.source for cell in page.markdown):
+        yield "it has no `## Open question: title`"
+    if not any(mark.get("solution") and mark.get("grade") and mark.get("points", 0) > 0 for mark in marks):
+        yield ("it has no answer cell for the open question: Markdown with ### BEGIN SOLUTION and ### END SOLUTION, "
+               "graded by hand (nbgrader: solution and grade, points above 0, not locked)")
+    if not any(cell.source.startswith("## Bonus") for cell in page.markdown):
+        yield "it has no `## Bonus: title`, for those who want more"
 
 
 def hints(page: Page) -> Iterator[str]:
@@ -110,4 +160,4 @@ def nbgrader_accepts(page: Page) -> Iterator[str]:
 
 SOLUTION_RULES: tuple[Callable[[Page], Iterator[str]], ...] = (
     short_cells, unique_ids, no_widget_state, images, links, badge_and_setup, agrees_with_checks, hints,
-    answered_then_checked, nbgrader_accepts)
+    answered_then_checked, nbgrader_accepts, counted_minutes, open_question)

@@ -28,13 +28,25 @@ def submissions(args: argparse.Namespace) -> int:
     return 0
 
 
+def learn(args: argparse.Namespace) -> int:
+    from lwcourse.learned import learn, learned_networks
+    for name in args.names or learned_networks():
+        record = learn(name)
+        print(f"{name}: test {record['metric']} {record['score']:.3f}")
+    return 0
+
+
 def notebooks(args: argparse.Namespace) -> int:
     from lwcourse.authoring import find_root, run_notebooks
+    from lwcourse.authoring.notebooks import IDLE, busy_share
     folder = find_root() / "notebooks"
     paths = [path for path in sorted(folder.glob("*.ipynb"))
              if not args.chapters or path.name[:2] in args.chapters or path.stem in args.chapters]
     if not paths:
         raise ValueError(f"no chapter in {folder} matches {' '.join(args.chapters)}")
+    if not (args.check or args.busy) and (share := busy_share()) > IDLE:
+        raise ValueError(f"other work keeps {share:.0%} of the processors busy, so the times stored would be wrong: "
+                         f"wait until it is below {IDLE:.0%}, or say --busy, and store them again later with --fresh")
     stale = False
     for path in paths:
         (run,) = run_notebooks([path], check=args.check, fresh=args.fresh)
@@ -73,6 +85,9 @@ def add_commands(command: Commands) -> None:
     sub.add_argument("chapters", nargs="*", metavar="NN")
     sub.add_argument("--check", action="store_true", help="write nothing; fail when an output differs")
     sub.add_argument("--fresh", action="store_true", help="store every output anew")
+    sub.add_argument("--busy", action="store_true", help="store times although the machine has other work")
+    sub = command("learn", learn, "train the small networks that ship with the chapters (in a checkout)")
+    sub.add_argument("names", nargs="*", metavar="NN.name")
     sub = command("readme", readme, "make the tables of README.md from chapters and cards (in a checkout)")
     sub.add_argument("--check", action="store_true", help="write nothing; fail when it is out of date")
     sub = command("address", address, "write the repository's address into badges and set-up cells (in a checkout)")

@@ -5,8 +5,10 @@ from nbformat.v4 import new_output
 from sample_notebooks import ADDRESS, checkout, code, markdown, notebook, sheet
 
 from lwcourse.authoring import badge, chapter_problems, drawings, make_exercises, setup_cell, solution_problems
+from lwcourse.authoring.exercises import without_answers
 from lwcourse.authoring.files import notebook_text
 from lwcourse.authoring.layout import lessons, words
+from lwcourse.checks import exercises
 from lwcourse.checks import find as find_exercise
 
 CHAPTERS = ("00_start_here", "01_what_makes_a_network_light", "02_mobilenets")  # at least these
@@ -233,6 +235,81 @@ def test_chapter_00_may_be_shorter_and_has_nothing_to_recall(course):
     assert ["not 1000 to 2800" in problem for problem in problems(course, nb, "00_start")] == [True]
 
 
+# The rules of the second edition
+
+CARD = "| Reading | Exercises | Run time | Before this |\n|---|---|---|---|\n| 20 min | {} min | a minute | nothing |"
+OBJECTIVES = "1. count (exercise 02.1);\n2. see (02.2)."
+
+
+@pytest.fixture
+def second_edition(monkeypatch):
+    monkeypatch.setattr("lwcourse.authoring.layout.FIRST_EDITION", set())
+
+
+def second_chapter():
+    """2,200 words and a dozen lines of code: 15 minutes to read, and a little."""
+    nb = good_chapter()
+    minutes = sum(one.minutes for one in exercises("02"))
+    nb.cells[0].source += f"\n\n{CARD.format(minutes)}\n\n{OBJECTIVES}"
+    return nb
+
+
+def test_good_chapter_of_the_second_edition(course, second_edition):
+    assert problems(course, second_chapter()) == []
+
+
+def more_code(nb):
+    for cell in nb.cells:
+        if cell.source == "plot()":
+            cell.source = 25 * "a = 1\n"
+
+
+@pytest.mark.parametrize("breach, expected", [
+    (replace_source("| 20 min", "| 15 min"), "| 20 min |"),
+    (replace_source("| 20 min |", "|"), "| 20 min |"),
+    (more_code, "| 25 min |"),
+    (replace_source("(exercise 02.1)", ""), "the objective '1. count ;' must name"),
+    (replace_source("(02.2)", "(02.99)"), "the objective '2. see (02.99).' must name"),
+])
+def test_breach_of_the_second_edition_is_found(course, second_edition, breach, expected):
+    nb = second_chapter()
+    breach(nb)
+    found = problems(course, nb)
+    assert any(expected in problem for problem in found), found
+
+
+SIDES = """\
+import torchvision
+from torch import nn
+
+official = torchvision.models.mobilenet_v2()
+ours = lw.create_model('mobilenet_v2')
+
+class Mine(nn.Module):
+    pass
+
+def build():
+    return Mine()
+"""
+
+
+@pytest.mark.parametrize("call, right", [
+    ("lw.compare(Mine(), ours, x)", True),
+    ("mine = Mine()\nlw.compare(mine, ours, x)", True),
+    ("for name in names:\n    print(lw.compare(build(), official, x).equal)", True),
+    ("for mine in (Mine(), build()):\n    lw.compare(mine, ours, x)", True),
+    ("lw.compare(lw.create_model('a'), official, x)", True),
+    ("lw.compare(lw.create_model('a'), ours, x)", False),
+    ("lw.compare(Mine(), build(), x)", False),
+    ("lw.compare(nn.Sequential(ours), ours, x)", False),
+])
+def test_a_comparison_needs_two_sides(course, second_edition, call, right):
+    nb = second_chapter()
+    find(nb, "plot").source = SIDES + call
+    found = [problem for problem in problems(course, nb) if "compares" in problem]
+    assert len(found) == (not right), found
+
+
 @pytest.mark.parametrize("text, count", [
     ("two words", 2), ("it's one-word", 2), ("$a + b$ is a sum", 3), ("$$\nx = y\n$$ so", 1),
     ("| a | table |\n|---|---|\n\nafter", 1), ("![alt text](a.png) [a link](https://a.org)", 2),
@@ -247,6 +324,7 @@ def test_words(text, count):
 def lenient(monkeypatch):
     """One exercise is enough, and 00.1 is the only one there is."""
     monkeypatch.setattr("lwcourse.authoring.sheets.LEAST", 1)
+    monkeypatch.setattr("lwcourse.authoring.sheets.LEAST_OF_FIRST_EDITION", 1)
     monkeypatch.setattr("lwcourse.authoring.sheets.exercises", lambda chapter: [find_exercise("00.1")])
 
 
@@ -260,9 +338,52 @@ def test_good_sheet_has_no_problem(course, lenient):
     assert sheet_problems(course, sheet()) == []
 
 
-def test_three_exercises_are_needed(course, lenient, monkeypatch):
-    monkeypatch.setattr("lwcourse.authoring.sheets.LEAST", 3)
-    assert sheet_problems(course, sheet()) == ["it has 1 exercises (`## Exercise 00.1: Title`), 3 at least"]
+def test_five_exercises_are_needed(course, lenient, second_edition, monkeypatch):
+    monkeypatch.setattr("lwcourse.authoring.sheets.LEAST", 5)
+    assert sheet_problems(course, second_sheet()) == ["it has 1 exercises (`## Exercise 00.1: Title`), not 5 to 8"]
+
+
+def second_sheet():
+    """The sheet with an open question, graded by hand, and a bonus."""
+    nb = sheet()
+    answer = markdown("### BEGIN SOLUTION\nBecause.\n### END SOLUTION")
+    answer.metadata["nbgrader"] = {"schema_version": 3, "grade_id": "open", "grade": True, "solution": True,
+                                   "locked": False, "task": False, "points": 2}
+    more = [markdown("## Open question: Why?\nSay why."), answer, markdown("## Bonus: More\nTry.")]
+    return notebook(*nb.cells, *more)
+
+
+def test_good_sheet_of_the_second_edition(course, lenient, second_edition):
+    assert sheet_problems(course, second_sheet()) == []
+
+
+def test_learners_do_not_get_the_model_answer():
+    text = notebook_text(without_answers(second_sheet()))
+    assert "Because." not in text and "YOUR ANSWER HERE" in text
+
+
+def no_points(nb):
+    nb.cells[-2].metadata["nbgrader"]["points"] = 0
+
+
+def longer_answer(nb):
+    cell = find(nb, "def conv_macs")
+    cell.source = cell.source.replace("    ### END", 20 * "    a = 1\n" + "    ### END")
+
+
+@pytest.mark.parametrize("breach, expected", [
+    (replace_source("## Open question", "## Question"), "it has no `## Open question: title`"),
+    (replace_source("## Bonus", "## More"), "it has no `## Bonus: title`"),
+    (no_points, "no answer cell for the open question"),
+    (replace_source("Count.", 1000 * "Count. "), "exercise 00.1 says 5 minutes; its words and lines take 10"),
+    (longer_answer, "exercise 00.1 says 5 minutes; its words and lines take 10"),
+    (replace_source("some words", 2000 * "many words "), ""),  # a hint takes no time
+])
+def test_breach_of_the_ladder_is_found(course, lenient, second_edition, breach, expected):
+    nb = second_sheet()
+    breach(nb)
+    found = sheet_problems(course, nb)
+    assert any(expected in problem for problem in found) if expected else not any("minutes" in one for one in found)
 
 
 def unlock(nb):
