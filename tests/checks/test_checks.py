@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import lwcourse as lw
 from lwcourse import checks
 from lwcourse.checks import CheckFailed, exercise, fail
-from lwcourse.checks.ch00 import MISTAKES
+from lwcourse.checks.ch00.cost import MISTAKES
 from lwcourse.checks.helpers import (
     a_function,
     a_module,
@@ -231,7 +231,7 @@ def test_id_that_is_a_number_is_refused():
 
 @pytest.mark.parametrize("options, words", [
     ({"exercise_id": "2.1"}, "looks like '02.1'"), ({"difficulty": "trivial"}, "easy, medium, hard"),
-    ({"minutes": 0}, "at least 1"), ({"exercise_id": "00.1"}, "is lwcourse.checks.ch00.conv_macs already")])
+    ({"minutes": 0}, "at least 1"), ({"exercise_id": "00.1"}, "is lwcourse.checks.ch00.cost.conv_macs already")])
 def test_decorator_refuses(options, words):
     good = {"exercise_id": "00.9", "title": "A test", "minutes": 1, "difficulty": "easy"}
     with pytest.raises(ValueError, match=words):
