@@ -222,7 +222,8 @@ RECIPES = {one.name: one for one in (
                "imagenet/train_models.sh (S and M; L and XL with erasing=0.4)", epochs=120, batch_size=1024, lr=0.001,
                schedule="cosine", weight_decay=1e-4, nesterov=True, decay_norms=False, label_smoothing=0.1, ema=0.9999,
                loading={"augment": "rand", "erasing": 0.2},
-               differs="the rate falls to 0, not to 1e-5, where the script stays for 10 epochs more"),
+               differs="the rate falls to 0, not to 1e-5, where the script stays for 10 epochs more; the script says "
+               "0.001, and the folder of its run of XL is named after a rate of 0.1"),
     _published("pp_lcnet", "Cui et al. 2021, arXiv 2109.15099, and PaddleClas, "
                "ppcls/configs/ImageNet/PPLCNet/PPLCNet_x1_0.yaml", epochs=360, batch_size=2048, lr=0.8,
                schedule="cosine", warmup_epochs=5, weight_decay=3e-5, label_smoothing=0.1),
