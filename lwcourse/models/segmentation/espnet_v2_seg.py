@@ -188,7 +188,8 @@ MORE = "The authors count 1.3 M multiply-adds more than the layers have, and do 
     variants=(
         Variant(arguments={"width": 1.5}, published_params_m=0.725, published_miou=62.1, counted_params=724_814,
                 counted_macs=3_361_136_640, note="322 M multiply-adds are printed: ours at 224 x 224."),
-        Variant(arguments={"width": 2.0}, counted_params=1_252_558, counted_macs=5_671_012_352, note="No figures are published for this width."),
+        Variant(arguments={"width": 2.0}, counted_params=1_252_558, counted_macs=5_671_012_352,
+                note="No figures are published for this width."),
     )))
 def espnet_v2_seg(num_classes: int = 20, in_channels: int = 3, *, width: float = 1.0) -> ESPNetV2Seg:
     """ESPNetv2 with the decoder of its own repository, untrained; two heads in training. `width` as in espnet_v2."""
