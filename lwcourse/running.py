@@ -1,5 +1,6 @@
 """How the tools run a network: in eval mode, on its device, and so that it is afterwards as it was before."""
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +19,11 @@ def whole_number(name: str, value: int, least: int, most: int | None = None, why
         return int(value)
     allowed = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
     raise ValueError(f"{name} must be {allowed}{why}, got {value!r}")
+
+
+def drop_output() -> None:
+    """Write nothing more to a standard output that nobody reads, nor what is left of it when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def error_words(error: Exception) -> str:

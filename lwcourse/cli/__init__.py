@@ -1,20 +1,20 @@
 """The command line: `python -m lwcourse COMMAND`; `--help` lists the commands. One file a group of commands."""
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import requires
+from typing import NoReturn
 
 from packaging.requirements import Requirement
 
 from lwcourse.cli import authoring, environment, input, networks, timing, training, weights
-from lwcourse.running import error_words
+from lwcourse.running import drop_output, error_words
 
 GROUPS = (networks, training, weights, timing, input, environment, authoring)
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m lwcourse", description="Lightweight vision networks of the course.")
+    top = _Parser(prog="python -m lwcourse", description="Lightweight vision networks of the course.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
@@ -37,17 +37,36 @@ def main(arguments: list[str] | None = None) -> int:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read along, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        drop_output()
         return 0
     except ModuleNotFoundError as error:
         words = _missing(args, error)
     except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError, ConnectionError) as error:
-        words = str(error) or type(error).__name__
+        words = _as_typed(str(error)) or type(error).__name__
     except Exception as error:  # a traceback helps nobody who types a command
         own = isinstance(error, OSError) and error.errno is None  # ours are sentences, the system's are not
         words = str(error) if own else error_words(error)
     print(f"error: {words}", file=sys.stderr)
     return 2
+
+
+AS_TYPED = {"skip_unreadable=True": "--skip-unreadable", "download=True": "--download",
+            "lw.list_models() has them all": "`python -m lwcourse list` has them all",
+            "lw.list_weights(name) lists": "`python -m lwcourse weights NAME` lists"}
+
+
+def _as_typed(words: str) -> str:
+    """What the package says of Python, in the words of the command line."""
+    for python, typed in AS_TYPED.items():
+        words = words.replace(python, typed)
+    return words
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (`{self.prog} --help` has all options)\n")
 
 
 def _missing(args: argparse.Namespace, error: ModuleNotFoundError) -> str:

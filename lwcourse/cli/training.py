@@ -6,14 +6,13 @@ import os
 import shlex
 import signal
 import sys
-import time
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from torch import nn
@@ -22,7 +21,7 @@ import lwcourse as lw
 from lwcourse.cli.options import Commands
 from lwcourse.tables import text_table
 
-DATA_FLAGS = ("root", "image_size", "skip_unreadable")
+DATA_FLAGS = ("root", "image_size", "skip_unreadable", "download")
 
 
 def train(args: argparse.Namespace) -> int:
@@ -39,19 +38,26 @@ def train(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, device: str | None) -> int:
     from lwcourse.train.folder import Recorder, RunFolder
+    from lwcourse.train.loop import Often
     from lwcourse.train.processes import current_processes
 
     processes = current_processes()
     if args.resume and not args.out and not args.model:
         raise ValueError("which run? --resume goes on with the one in --out RUN")
+    if args.out == "":
+        raise ValueError("--out must be the name of a folder, got ''")
+    _check_device(args.device)
     folder = RunFolder(Path(args.out or f"runs/{args.model}_{args.data.replace(os.sep, '_')}"))
     # The first process alone looks at the folder: it may have written there before another would look.
     config = processes.gathered(_config(args, folder, processes.count) if processes.leads else None)[0]
     data, network, recipe = _built(config)
     options = {"recipe": recipe, "seed": config["seed"], "device": device, "num_workers": args.workers, "amp": args.amp,
-               "teacher": _teacher(config["teacher"])}
-    if recipe.batch_size > len(data.train):
-        raise ValueError(f"the batch of {recipe.batch_size} images is larger than {data.name}, which has "
+               "teacher": _teacher(config["teacher"], data)}
+    Often(folder.last, args.checkpoint_steps, args.checkpoint_minutes)  # refuses bad numbers, in a dry run too
+    together = recipe.batch_size * recipe.accumulate
+    if together > len(data.train):
+        times = f" times accumulate={recipe.accumulate}" if recipe.accumulate > 1 else ""
+        raise ValueError(f"the batch of {recipe.batch_size} images{times} is larger than {data.name}, which has "
                          f"{len(data.train)} to train on; pass a smaller --batch-size")
     if args.sync_batchnorm:
         if lw.pick_device(device).type != "cuda":
@@ -62,7 +68,7 @@ def _train(args: argparse.Namespace, device: str | None) -> int:
         return 0
     bar = sys.stderr.isatty()
     recorder = Recorder(folder, say=not bar)
-    with _leading(folder, config, args.resume, processes.leads), _stopped_by_signals(recorder):
+    with _leading(folder, config, data.classes, processes.leads), _stopped_by_signals(recorder):
         history = lw.fit(network, data, progress=bar, checkpoint=folder.last, resume=args.resume,
                          checkpoint_steps=args.checkpoint_steps, checkpoint_minutes=args.checkpoint_minutes,
                          watch=recorder, **options)
@@ -70,20 +76,21 @@ def _train(args: argparse.Namespace, device: str | None) -> int:
     if not processes.leads:
         return 130 if history.interrupted else 0
     if history.interrupted:
-        raise KeyboardInterrupt(f"interrupted; go on with: python -m lwcourse train --resume --out {folder.path}")
+        raise KeyboardInterrupt(f"interrupted; go on with: python -m lwcourse train --resume --out "
+                                f"{shlex.quote(str(folder.path))}")
     print(f"{history}\nthe best epoch is {history.best.epoch}; {folder.path}/README.md says what to do with it")
     return 0
 
 
 @contextmanager
-def _leading(folder: Any, config: dict[str, Any], resume: bool, leads: bool) -> Iterator[None]:
+def _leading(folder: Any, config: dict[str, Any], classes: Sequence[str], leads: bool) -> Iterator[None]:
     """What the leading process alone does: keep others out of the folder, and write down what the run is."""
     if not leads:
         yield
         return
     with folder.locked():
         if not folder.holds_run:
-            folder.write_config(config)
+            folder.write_config(config | {"classes": list(classes)})
         try:
             yield
         except BaseException:
@@ -116,13 +123,35 @@ def _config(args: argparse.Namespace, folder: Any, processes: int) -> dict[str, 
     if not folder.holds_run and args.model:
         return _config_of(args, processes)  # nothing is there yet
     there = folder.read()
-    if args.model:
+    if not args.model:
+        _refuse_other_settings(args, folder)
+        if args.root is not None:
+            there["data"]["options"]["root"] = _data_options(args)["root"]
+    else:
         here = json.loads(json.dumps(_config_of(args, processes)))
         for key in ("network", "weights", "data", "recipe", "seed", "teacher"):
             if here[key] != there[key]:
                 raise ValueError(f"{folder.path} is a run with {key} {_differing(there[key], here[key])}; leave out "
                                  "MODEL and its options to go on with it")
     return there
+
+
+def _refuse_other_settings(args: argparse.Namespace, folder: Any) -> None:
+    """A run that goes on has its settings; where its data lie may be told anew, and how it is computed."""
+    for name in ("recipe", "epochs", "batch_size", "lr", "set", "weights", "width", "teacher", "seed", "data",
+                 "image_size", "skip_unreadable"):
+        if getattr(args, name) != args.defaults[name]:
+            raise ValueError(f"--{name.replace('_', '-')} is a setting of the run in {folder.path}, and stays as it is "
+                             "when that goes on; start a new run, with --weights to begin where this one ended")
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    try:
+        torch.device("cpu" if device is None else device)
+    except RuntimeError:
+        raise ValueError(f"--device must be cpu, cuda, cuda:N or mps, got {device!r}") from None
 
 
 def _differing(there: object, here: object) -> str:
@@ -134,6 +163,8 @@ def _differing(there: object, here: object) -> str:
 
 def _config_of(args: argparse.Namespace, processes: int) -> dict[str, Any]:
     from lwcourse.data import accepted_options
+    from lwcourse.registry import factory
+    from lwcourse.running import whole_number
     from lwcourse.train.recipes import changed, named_recipe
 
     if not args.model:
@@ -148,6 +179,9 @@ def _config_of(args: argparse.Namespace, processes: int) -> dict[str, Any]:
     recipe = changed(named.recipe, changes)
     options = {name: value for name, value in named.loading.items() if name in accepted_options(args.data)}
     options |= loading | _data_options(args)
+    whole_number("--seed", args.seed, 0, 2**32 - 1)
+    if args.width is not None and "width" not in signature(factory(args.model)).parameters:
+        raise ValueError(f"{args.model} has one width only; leave out --width")
     return {"command": " ".join(["python -m lwcourse", *map(shlex.quote, args.typed)]),
             "network": {"name": args.model, "arguments": {} if args.width is None else {"width": args.width}},
             "weights": args.weights, "data": {"name": args.data, "options": options},
@@ -157,7 +191,8 @@ def _config_of(args: argparse.Namespace, processes: int) -> dict[str, Any]:
 
 
 def _data_options(args: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(args, name) for name in DATA_FLAGS if getattr(args, name) not in (None, False)}
+    given = {name: getattr(args, name) for name in DATA_FLAGS
+             if getattr(args, name) is not None and getattr(args, name) is not False}
     if "root" in given:  # a run may go on from another folder
         given["root"] = str(Path(given["root"]).expanduser().absolute())
     return given
@@ -210,10 +245,13 @@ def _built(config: dict[str, Any]) -> tuple[Any, nn.Module, Any]:
     """Data, network and recipe of a run."""
     from lwcourse.train.device import random_state_kept, seed_everything
     from lwcourse.train.recipes import Recipe
+    from lwcourse.weights import start_from
     from lwcourse.weights.trained import ATTRIBUTE, TrainedWeights
 
     recipe = Recipe(**{name: value for name, value in config["recipe"].items() if name not in ("name", "source")})
     data = lw.load_data(config["data"]["name"], **config["data"]["options"])
+    if "classes" in config:
+        refuse_other_classes(tuple(config["classes"]), data, "the run")
     network, weights = config["network"], config["weights"]
     with random_state_kept(lw.pick_device("cpu")):
         seed_everything(config["seed"], 0)
@@ -222,7 +260,7 @@ def _built(config: dict[str, Any]) -> tuple[Any, nn.Module, Any]:
         model = lw.create_model(network["name"], data.num_classes, in_channels=data.image_shape[0],
                                 **network["arguments"], **options)
         if from_file:
-            lw.load(weights, model)
+            start_from(weights, model)
     size = data.image_shape[-1]
     setattr(model, ATTRIBUTE, TrainedWeights(
         network=network["name"], name="run", source=f"{config['command']} (lwcourse)", size=size,
@@ -230,24 +268,41 @@ def _built(config: dict[str, Any]) -> tuple[Any, nn.Module, Any]:
     return data, model, recipe
 
 
-def _teacher(name: str | None) -> nn.Module | None:
+def refuse_other_classes(known: Sequence[str], data: Any, who: str) -> None:
+    """A network tells classes by number: its own must be those of the data, in their order."""
+    if len(known) != len(data.classes):
+        raise ValueError(f"{who} tells {len(known)} classes, and {data.name} has {len(data.classes)}")
+    other = [(a, b) for a, b in zip(known, data.classes, strict=True) if a != b]
+    if other:
+        raise ValueError(f"{who} knows other classes than {data.name} has: {len(other)} of {len(known)} differ, such "
+                         f"as {other[0][0]!r} where the data have {other[0][1]!r}")
+
+
+def _teacher(name: str | None, data: Any) -> nn.Module | None:
     """A trained network: of a run's folder, of a file of lw.save, or by name with published weights."""
     if name is None:
         return None
     from lwcourse.cli.weights import trained_network
-    return trained_network(name, None).eval()
+
+    teacher = trained_network(name, None).eval()
+    if lw.weights_of(teacher).name == "run":
+        refuse_other_classes(lw.weights_of(teacher).classes, data, f"the teacher {name}")
+    return teacher
 
 
 def _dry_run(network: nn.Module, data: Any, options: dict[str, Any], processes: int, say: bool) -> None:
     """Print what a run would take, with some of its steps measured; nothing is written."""
     from lwcourse.profile import format_bytes
 
-    recipe, marks = options["recipe"], []
+    recipe, marks = options["recipe"], [(0.0, 0)]
 
     def watch(run: Any) -> bool:
-        marks.append((time.perf_counter(), run.steps, run.total_steps, run.device))
-        return len(marks) > 4 or run.step == 0
+        if run.step:
+            marks.append((run.seconds, run.images_of(run.step - 1)))
+        sizes.update(steps=run.steps, total=run.total_steps, device=run.device)
+        return len(marks) > 5 or run.step == 0
 
+    sizes: dict[str, Any] = {}
     profile = lw.profile(network, data.image_shape)
     states = {"sgd": 1 if recipe.momentum else 0, "adamw": 2, "rmsprop": 2 if recipe.momentum else 1}[recipe.optimizer]
     copies = 2 + states + (recipe.ema is not None)
@@ -255,21 +310,20 @@ def _dry_run(network: nn.Module, data: Any, options: dict[str, Any], processes: 
     lw.fit(deepcopy(network), data, progress=False, watch=watch, **options)
     if not say:
         return
-    times = [after[0] - before[0] for before, after in zip(marks, marks[1:], strict=False)]
-    _, steps, total_steps, device = marks[0]
+    steps = [(after[0] - before[0], after[1]) for before, after in zip(marks, marks[1:], strict=False)]
+    seconds, images = map(sum, zip(*(steps[1:] or steps), strict=True))  # the first step warms up
+    rate = images / seconds
     rows = [
         ("network", f"{type(network).__name__}: {profile.params:,} parameters, {profile.macs:,} MACs an image of "
                     f"{' x '.join(map(str, data.image_shape))}"),
         ("data", repr(data)),
         ("memory", f"some {format_bytes(memory)} a process: weights, gradients and optimiser ({copies} copies), and "
                    f"all maps of {-(-recipe.batch_size // processes)} images"),
-        ("steps", f"{steps:,} an epoch of {recipe.batch_size * recipe.accumulate} images each, {total_steps:,} in "
-                  f"{recipe.epochs} epochs"),
+        ("steps", f"{sizes['steps']:,} an epoch of {recipe.batch_size * recipe.accumulate} images each, "
+                  f"{sizes['total']:,} in {recipe.epochs} epochs"),
+        ("a step", f"{recipe.batch_size * recipe.accumulate / rate:.3g} s on {sizes['device']}, {rate:,.0f} images/s"),
+        ("in all", f"{_duration(recipe.epochs * len(data.train) / rate)} of training; the tests come on top"),
     ]
-    if times:
-        step = median(times)
-        rows += [("a step", f"{step:.3g} s on {device}, {recipe.batch_size * recipe.accumulate / step:,.0f} images/s"),
-                 ("in all", f"{_duration(step * total_steps)} of training; the tests come on top")]
     print(text_table(rows, left=2))
 
 
@@ -298,6 +352,9 @@ def evaluate(args: argparse.Namespace) -> int:
     data = lw.load_data(name, **({"image_size": trained.size} | options if not folder.holds_run else options))
     if not folder.holds_run and hasattr(data.test, "transform"):
         data.test.transform = trained.transform()
+    if trained.name == "run":
+        refuse_other_classes(trained.classes, data, args.model)
+    _check_device(args.device)
     result = lw.evaluate(network, data, batch_size=args.batch_size, device=args.device, num_workers=args.workers)
     print(f"{args.model} on {data.name}: {result}")
     return 0
@@ -325,6 +382,7 @@ def _add_data_options(sub: argparse.ArgumentParser, default: str | None) -> None
     sub.add_argument("--root", metavar="DIR", help="the folder that holds the data")
     sub.add_argument("--image-size", type=int, metavar="PIXELS")
     sub.add_argument("--skip-unreadable", action="store_true", help="leave out pictures of a folder that are damaged")
+    sub.add_argument("--download", action="store_true", help="fetch CIFAR where it is not there yet")
     sub.add_argument("--device", help="cpu, cuda, mps (default: the fastest that there is)")
     sub.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N",
                      help="processes that load pictures (default %(default)s)")
@@ -340,7 +398,8 @@ def add_commands(command: Commands) -> None:
                      help="images at once in each process (default: the recipe's, divided among the processes)")
     sub.add_argument("--lr", type=float)
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of the recipe")
-    sub.add_argument("--weights", help="to start from: imagenet, torchvision, a run's folder, a file of lw.save")
+    sub.add_argument("--weights", help="to start from: one of those that `weights MODEL` lists, a run's folder, a file "
+                     "of lw.save; with other classes the last layer is new")
     sub.add_argument("--width", type=float, help="channel multiplier")
     sub.add_argument("--teacher", metavar="RUN|MODEL", help="a trained network whose outputs are learned, too")
     sub.add_argument("--seed", type=int, default=0)
@@ -352,6 +411,7 @@ def add_commands(command: Commands) -> None:
                      help="a checkpoint every N minutes, too (default 10)")
     sub.add_argument("--amp", action=argparse.BooleanOptionalAction, help="mixed precision (default: on CUDA)")
     sub.add_argument("--sync-batchnorm", action="store_true", help="statistics of BatchNorm over all GPUs")
+    sub.set_defaults(defaults={action.dest: action.default for action in sub._actions})
     sub = command("evaluate", evaluate, "test a trained network: a run's best, or one with published weights")
     sub.add_argument("model", metavar="RUN|MODEL", help="a run's folder, a file of lw.save, or a network's name")
     _add_data_options(sub, None)

@@ -1,5 +1,6 @@
 """Commands about trained networks: weights, predict."""
 import argparse
+import sys
 from pathlib import Path
 
 import lwcourse as lw
@@ -21,28 +22,37 @@ def list_weights(args: argparse.Namespace) -> int:
 def predict(args: argparse.Namespace) -> int:
     import torch
 
-    from lwcourse.data.base import open_image
+    from lwcourse.data.base import DataCorrupt, open_image
 
     if args.top < 1:
         raise ValueError(f"--top must be a whole number of at least 1, got {args.top}")
-    missing = [path for path in args.images if not Path(path).is_file()]
-    if missing:
-        raise FileNotFoundError(f"there is no picture {missing[0]}")
+    for path in map(Path, args.images):
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; name its pictures")
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no picture {path}")
     network = trained_network(args.model, args.weights).eval()
     weights = lw.weights_of(network)
     if not weights.classes:
         raise ValueError(f"the weights {weights.name} of {weights.network} have no names of classes")
     prepare = weights.transform()
+    unreadable = 0
     for path in args.images:
+        try:
+            image = open_image(path)
+        except DataCorrupt as error:
+            print(f"error: {error}", file=sys.stderr)
+            unreadable += 1
+            continue
         with torch.no_grad():
-            logits = network(prepare(open_image(path))[None])
+            logits = network(prepare(image)[None])
         if logits.ndim != 2:
             raise ValueError(f"{args.model} gives each pixel a class; predict names what is on a whole picture")
         shares = logits.softmax(1)[0]
         best = shares.topk(min(args.top, len(shares)))
         print(f"{path}: " + ", ".join(f"{weights.classes[k]} {share:.3f}"
                                       for share, k in zip(best.values.tolist(), best.indices.tolist(), strict=True)))
-    return 0
+    return 2 if unreadable else 0
 
 
 def trained_network(model: str, weights: str | None):
@@ -53,6 +63,9 @@ def trained_network(model: str, weights: str | None):
         if weights is not None:
             raise ValueError(f"{model} has its own weights; leave out --weights")
         return lw.load(model)
+    if path.is_file():
+        raise ValueError(f"{model} is a file, and no network: weights lie in a file of lw.save (.safetensors) or in a "
+                         "run's best.pt")
     there = lw.list_weights(model)
     if not there:
         raise ValueError(f"there are no trained weights for {model}; train it, and give the folder of the run")

@@ -167,7 +167,7 @@ def open_image(path: str | os.PathLike, content: bytes | None = None) -> Any:
 
 def decode(path: str | os.PathLike, what: str, content: bytes | None = None) -> Any:
     """The pixels of a file as they are stored, a PIL image; DataCorrupt when it is not `what` it should be."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path if content is None else BytesIO(content)) as image:
@@ -175,6 +175,8 @@ def decode(path: str | os.PathLike, what: str, content: bytes | None = None) -> 
             return image
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataCorrupt(f"{path} cannot be read as {what}: its content is of no kind that Pillow knows") from error
     except Exception as error:  # a damaged file makes PIL raise OSError, SyntaxError, struct.error and many others
         raise DataCorrupt(f"{path} cannot be read as {what}: {error or type(error).__name__}") from error
 

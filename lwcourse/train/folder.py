@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -17,12 +18,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from lwcourse.files import written_whole
-from lwcourse.running import unwrapped
+from lwcourse.running import drop_output, unwrapped
 from lwcourse.train.history import History, figure
 from lwcourse.train.run import Run
 
 FORMAT = "lwcourse run 1"
 CONFIG, LAST, BEST, LOCK = "config.json", "last.pt", "best.pt", ".lock"
+METRICS, CURVES = "metrics.csv", "curves.svg"
 
 
 def versions() -> dict[str, str]:
@@ -96,12 +98,15 @@ class RunFolder:
                 aside.write_text(text, encoding="utf-8")
 
     def forget(self) -> None:
-        """Take away a run that did not get as far as a checkpoint, so that the next try finds the folder free."""
-        if self.last.exists():
+        """Take away a run that completed no epoch and did not get as far as a checkpoint, so that the next try finds
+        the folder free. One that did is kept: it can be resumed, from the start where it has no checkpoint."""
+        if self.last.exists() or (self.path / BEST).exists():
             return
         with suppress(OSError):
-            for name in (CONFIG, "README.md", LOCK):
+            for name in (CONFIG, "README.md", METRICS, CURVES, LOCK):
                 (self.path / name).unlink(missing_ok=True)
+            for events in self.path.glob("events.out.tfevents.*"):
+                events.unlink()
             self.path.rmdir()
 
     @contextmanager
@@ -143,7 +148,7 @@ class Recorder:
             self.recorded = done if run.step else done - 1
             self._open_events(run)
         if run.step:
-            self.images += run.recipe.batch_size * run.recipe.accumulate
+            self.images += run.images_of(run.step - 1)
             if self.events and run.history.step_losses:
                 self.events.add_scalar("step/loss", run.history.step_losses[-1], run.done_steps)
                 self.events.add_scalar("step/lr", run.rate(run.done_steps - 1), run.done_steps)
@@ -157,11 +162,11 @@ class Recorder:
         from lwcourse.viz.theme import save_svg
 
         history, path = run.history, self.folder.path
-        with written_whole(path / "metrics.csv") as aside:
+        with written_whole(path / METRICS) as aside:
             aside.write_text(metrics(history), encoding="utf-8")
         if history.best is history.final:
             save_network(unwrapped(run.tested), run.network, path / BEST)
-        with written_whole(path / "curves.svg") as aside:
+        with written_whole(path / CURVES) as aside:
             save_svg(training_curves({history.settings["model"]: history}), aside)
         final = history.final
         for part, figures in (("train", final.train), ("test", final.test)):
@@ -174,9 +179,16 @@ class Recorder:
             metric = history.metric
             rate = self.images / max(time.monotonic() - self.started, 1e-9)
             left = (run.recipe.epochs - final.epoch) * final.seconds
-            print(f"epoch {final.epoch} of {run.recipe.epochs}: loss {final.train['loss']:.4f}, test "  # noqa: T201
-                  f"{metric} {figure(metric, final.test[metric], 1)}, {rate:,.0f} images/s, {left:,.0f} s left",
-                  flush=True)
+            self._print(f"epoch {final.epoch} of {run.recipe.epochs}: loss {final.train['loss']:.4f}, test {metric} "
+                        f"{figure(metric, final.test[metric], 1)}, {rate:,.0f} images/s, {left:,.0f} s left")
+
+    def _print(self, line: str) -> None:
+        """A reader of the output that went away, such as `head`, is no reason to end a run."""
+        try:
+            print(line, flush=True)  # noqa: T201
+        except BrokenPipeError:
+            self.say = False
+            drop_output()
 
     def _open_events(self, run: Run) -> None:
         try:
@@ -208,11 +220,14 @@ def save_network(source: Any, network: Any, path: Path) -> None:
 
     state = {key: tensor.detach().cpu() for key, tensor in source.state_dict().items()}
     with written_whole(path) as aside:
-        torch.save({**described(network), "state": state}, aside)
+        try:
+            torch.save({**described(network), "state": state}, aside)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer has an error of its own for a disk that is full
+            raise OSError(f"{path} cannot be written, perhaps since the disk is full: {error}") from error
 
 
 def _readme(path: Path, config: dict[str, Any]) -> str:
-    network, data = config["network"]["name"], config["data"]["name"]
+    network, data, quoted = config["network"]["name"], config["data"]["name"], shlex.quote(str(path))
     return f"""# {network} on {data}
 
 Started with
@@ -225,14 +240,14 @@ Started with
 | `metrics.csv`, `curves.svg` | loss and figures by epoch |
 | `last.pt` | the checkpoint to go on from |
 | `best.pt` | the network of the best test figure; `lw.load("{path}")` builds it |
-| `events.*` | for `tensorboard --logdir {path}`, where it is installed |
+| `events.*` | for `tensorboard --logdir {quoted}`, where it is installed |
 
 Go on after an interruption, a crash or a kill:
 
-    python -m lwcourse train --resume --out {path}
+    python -m lwcourse train --resume --out {quoted}
 
 Test the best network, and ask it what is on a picture:
 
-    python -m lwcourse evaluate {path}
-    python -m lwcourse predict {path} PICTURE.jpg
+    python -m lwcourse evaluate {quoted}
+    python -m lwcourse predict {quoted} PICTURE.jpg
 """

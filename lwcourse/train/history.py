@@ -60,10 +60,14 @@ class History:
 
     @property
     def best(self) -> Epoch:
-        """The epoch of the best test figure, `metric`, the first of equals. Raises ValueError when there is none."""
+        """The epoch of the best test figure, `metric`, of equals the one with the least loss, of these the first.
+
+        Raises ValueError when there is none.
+        """
         if not self.epochs:
             raise ValueError("no epoch was completed")
-        return max(self.epochs, key=lambda record: record.test[self.metric] * (1 if self.higher else -1))
+        return max(self.epochs, key=lambda record: (record.test[self.metric] * (1 if self.higher else -1),
+                                                    -record.test.get("loss", 0.0)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings, fit for JSON."""

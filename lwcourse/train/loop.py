@@ -112,7 +112,7 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
         seed, amp, channels_last, num_workers, progress, resume))
     check_flags(progress=progress, resume=resume)
     check_flags(optional=("amp", "channels_last"), amp=amp, channels_last=channels_last)
-    often = _Often(checkpoint, checkpoint_steps, checkpoint_minutes)
+    often = Often(checkpoint, checkpoint_steps, checkpoint_minutes)
     weight = check_class_weights(class_weights, data.num_classes)
     described = {
         "model": type(network).__name__, "data": data.name, "train_images": count_images(data.train, "data.train"),
@@ -202,7 +202,7 @@ def fit(model: nn.Module, data: Data, *, recipe: Recipe | str = "quick", seed: i
     return history
 
 
-def _drive(run: Run, file: Checkpoint | None, often: "_Often", watch: Callable[[Run], bool | None] | None,
+def _drive(run: Run, file: Checkpoint | None, often: "Often", watch: Callable[[Run], bool | None] | None,
            fallback: Fallback, show: bool) -> None:
     """Take a run to its end, with a bar and checkpoints. Raises KeyboardInterrupt where `watch` ends it."""
     batch, tested, history = run.recipe.batch_size * run.recipe.accumulate, "", run.history
@@ -264,7 +264,7 @@ def fit_seeds(make_model: Callable[[], nn.Module], data: Data, seeds: Sequence[i
     return histories
 
 
-class _Often:
+class Often:
     """When a checkpoint is due within an epoch. Raises ValueError for bad numbers, or for some without a file."""
 
     def __init__(self, checkpoint: str | os.PathLike | None, steps: int | None, minutes: float | None):

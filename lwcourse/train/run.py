@@ -78,6 +78,11 @@ class Run:
         """How many steps of the optimiser an epoch has."""
         return math.ceil(self.train.count / self.recipe.accumulate)
 
+    def images_of(self, step: int) -> int:
+        """How many images step `step` of an epoch takes, over all processes; the last one may have fewer."""
+        each = self.recipe.batch_size * self.recipe.accumulate
+        return min(each, len(self.train.dataset) - step * each)
+
     @property
     def total_steps(self) -> int:
         return self.recipe.epochs * self.steps

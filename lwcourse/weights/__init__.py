@@ -4,16 +4,18 @@
     pip_packages.py  those that come with pip, and so work offline
     official.py      those of torchvision and timm, through their loaders
 """
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from lwcourse import registry
-from lwcourse.weights import official, pip_packages
+from lwcourse.weights import files, official, pip_packages
 from lwcourse.weights.trained import ATTRIBUTE, TrainedWeights, weights_of
 
-__all__ = ["TrainedWeights", "create_trained", "list_weights", "weights_of"]
+__all__ = ["TrainedWeights", "create_trained", "list_weights", "start_from", "weights_of"]
 
 HEAD_CLASSES = 1000
 NEW_HEAD = 0.01  # standard deviation of the weights of a last layer that is new
@@ -54,8 +56,26 @@ def create_trained(name: str, weights: str, num_classes: int | None = None, in_c
     return model
 
 
-def _fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], weights: TrainedWeights, in_channels: int
-            ) -> tuple[dict[str, Tensor], list[str]]:
+def start_from(path: str | os.PathLike, model: nn.Module) -> None:
+    """Give a network the weights of a run's folder or of a file of `lw.save`, to train on from there; a last layer of
+    other classes is new, and a stem of one channel summed, as in `create_trained`.
+
+    Raises FileNotFoundError where there is none, ValueError for weights of another network.
+    """
+    path, built, trained, state = files.read(path)
+    own = model.state_dict()
+    if set(own) != set(state) or trained is None:
+        files.load(path, model)  # which says what differs
+        return
+    colours = next((tensor.shape[1] for tensor in own.values() if tensor.dim() == 4), 3)
+    fitted, said = _fitted(state, own, replace(trained, name=str(path)), colours, len(trained.classes))
+    model.load_state_dict(fitted)
+    if said:
+        print(f"{built['name']} with weights of {path}: {'; '.join(said)}.")  # noqa: T201
+
+
+def _fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], weights: TrainedWeights, in_channels: int,
+            classes: int = HEAD_CLASSES) -> tuple[dict[str, Tensor], list[str]]:
     """`state` with `own` tensors in the place of those that do not fit, and what was changed, in words."""
     fitted, said, new = dict(state), [], []
     for key, tensor in own.items():
@@ -68,7 +88,7 @@ def _fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], weights: Tra
                                  f"not made for {in_channels}")
             fitted[key] = there.sum(1, keepdim=True)
             said.append(f"the kernels of {key} are summed over the three colours")
-        elif len(there) == HEAD_CLASSES and tensor.shape[1:] == there.shape[1:]:
+        elif there.dim() and len(there) == classes and tensor.shape[1:] == there.shape[1:]:
             # Scales that suit 1,000 classes and untrained features, such as 1 / sqrt(classes), would drown the latter.
             fitted[key] = torch.zeros_like(tensor) if tensor.dim() == 1 else torch.randn_like(tensor) * NEW_HEAD
             new.append(key)

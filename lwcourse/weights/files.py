@@ -69,23 +69,35 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     Raises FileNotFoundError where there is none, ValueError for a file of another kind, a damaged one, and weights
     that do not fit `model`, naming the first tensor that differs.
     """
+    path, built, trained, state = read(path)
+    if model is None:
+        model = registry.create_model(built["name"], **built["arguments"]).eval()
+    _refuse_other_keys(model.state_dict(), state, f"{path} ({built['name']})")
+    model.load_state_dict(state)
+    if trained:
+        setattr(model, ATTRIBUTE, trained)
+    return model
+
+
+def read(path: str | os.PathLike) -> tuple[Path, dict[str, Any], TrainedWeights | None, dict[str, Tensor]]:
+    """What is at `path`: the file, name and arguments of the network, what its weights are, and the weights.
+
+    Raises FileNotFoundError and ValueError as `load` does.
+    """
     path = Path(path)
     if path.is_dir():
+        if not (path / "best.pt").is_file():
+            raise FileNotFoundError(f"{path} is a folder without the best.pt that a run of `train` leaves")
         path = path / "best.pt"
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     metadata, state = (_read_best if path.suffix == ".pt" else _read_safetensors)(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by lw.save: it does not say which network its weights are for")
-    built, trained = json.loads(metadata["network"]), json.loads(metadata["trained"])
-    if model is None:
-        model = registry.create_model(built["name"], **built["arguments"]).eval()
-    _refuse_other_keys(model.state_dict(), state, f"{path} ({built['name']})")
-    model.load_state_dict(state)
+    trained = json.loads(metadata["trained"])
     if trained:
-        lists = {key: tuple(trained[key]) for key in ("mean", "std", "classes")}
-        setattr(model, ATTRIBUTE, TrainedWeights(**{**trained, **lists}))
-    return model
+        trained = TrainedWeights(**{**trained, **{key: tuple(trained[key]) for key in ("mean", "std", "classes")}})
+    return path, json.loads(metadata["network"]), trained, state
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -105,8 +117,9 @@ def _read_best(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return content, content["state"]
     except Exception:  # torch.load raises half a dozen types for damaged files, and advises to load them unsafely
-        raise ValueError(f"{path} cannot be read as the best network of a run; it is damaged or something "
-                         "else") from None
+        what = ("it is the checkpoint that a run goes on from; name the run's folder" if path.name == "last.pt" else
+                "it is damaged or something else")
+        raise ValueError(f"{path} cannot be read as the best network of a run: {what}") from None
 
 
 def _refuse_other_keys(own: dict[str, Tensor], state: dict[str, Tensor], where: str) -> None:

@@ -3,10 +3,13 @@ import csv
 import json
 import os
 import re
+import subprocess
+import sys
 from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from PIL import Image
 
 import lwcourse as lw
 from lwcourse.cli import main
@@ -57,7 +60,6 @@ def test_the_best_network_is_loaded_evaluated_and_asked(run, capsys, tmp_path):
     capsys.readouterr()
     assert main(["evaluate", str(run)]) == 0
     assert f"accuracy {float(best['test_accuracy']):.2%}" in capsys.readouterr().out
-    from PIL import Image
     Image.new("RGB", (20, 30), "white").save(tmp_path / "white.png")
     assert main(["predict", str(run), str(tmp_path / "white.png"), "--top", "2"]) == 0
     assert re.search(r"white.png: \d \d\.\d+, \d \d\.\d+", capsys.readouterr().out)
@@ -73,7 +75,6 @@ def test_the_config_repeats_the_run(run, tmp_path):
 
 
 def test_a_grey_network_is_asked_about_a_coloured_picture(tmp_path, capsys):
-    from PIL import Image
     network = lw.create_model("mobilenet_v1", 10, in_channels=1, width=0.25)
     from lwcourse.weights.trained import ATTRIBUTE, TrainedWeights
     setattr(network, ATTRIBUTE, TrainedWeights(network="mobilenet_v1", name="run", source="", size=32, resize=32,
@@ -192,7 +193,7 @@ def test_a_run_starts_from_another_ones_weights(run, tmp_path, capsys):
         before, after = lw.load(run).state_dict(), lw.load(f"{folder}/run").state_dict()
     assert [key for key in before if not torch.equal(before[key], after[key])] == ["classifier.weight",
                                                                                   "classifier.bias"]
-    refused(capsys, 2, r"the weights of .*best.pt \(mobilenet_v1\) do not fit: \S+ (has|is)", "train", "mobilenet_v1",
+    refused(capsys, 2, r"best.pt' do not fit mobilenet_v1 .*: \S+ has shape", "train", "mobilenet_v1",
             "--weights", str(run), "--out", str(tmp_path / "wider"))
     refused(capsys, 2, "there are no weights '/nowhere'", "train", *QUICK, "--weights", "/nowhere", "--out",
             str(tmp_path / "none"))
@@ -211,3 +212,82 @@ def test_a_run_to_resume_must_be_named(capsys):
 
 def test_evaluate_by_name_needs_data(capsys):
     refused(capsys, 2, "on which data", "evaluate", "efficientnet_lite0")
+
+
+def test_weights_of_a_run_begin_one_with_other_classes(run, capsys, tmp_path):
+    pictures = tmp_path / "pictures"
+    for split in ("train", "val"):
+        for name in ("dark", "light"):
+            folder = pictures / split / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (40, 40), (20 * i + 150 * (name == "light"),) * 3).save(folder / f"{i}.png")
+    folder = tmp_path / "run"
+    arguments = ["train", *NETWORK, "--data", "folder", "--root", str(pictures), "--image-size", "32", "--workers", "0",
+                 "--epochs", "1", "--batch-size", "8", "--device", "cpu", "--out", str(folder)]
+    assert main([*arguments, "--weights", str(run), "--lr", "1e-9"]) == 0
+    assert "the last layer (classifier.weight, classifier.bias) is new, for 2 classes" in capsys.readouterr().out
+    before, after = lw.load(run).state_dict(), lw.load(folder).state_dict()
+    key = "blocks.0.depthwise.conv.weight" if "blocks.0.depthwise.conv.weight" in before else "stem.conv.weight"
+    assert torch.allclose(before[key], after[key], atol=1e-6) and len(after["classifier.bias"]) == 2
+    # The classes of a run must be those of the data that it is tested on, resumed on, and teaches.
+    refused(capsys, 2, "tells 2 classes, and digits .*has 10", "evaluate", str(folder), "--data", "digits",
+            "--image-size", "32")
+    for split in ("train", "val"):
+        (pictures / split / "dark").rename(pictures / split / "night")
+    refused(capsys, 2, "2 of 2 differ, such as 'dark' where the data have 'light'", "evaluate", str(folder))
+    refused(capsys, 2, "the run knows other classes", "train", "--resume", "--out", str(folder))
+    refused(capsys, 2, "the teacher .* knows other classes", *arguments[:-1], str(tmp_path / "taught"),
+            "--teacher", str(folder))
+
+
+@pytest.mark.parametrize("option", [["--lr", "0.5"], ["--epochs", "40"], ["--seed", "1"], ["--data", "photo_digits"],
+                                    ["--set", "ema=0.9"], ["--recipe", "cifar"], ["--image-size", "16"]])
+def test_a_run_that_goes_on_keeps_its_settings(run, capsys, option):
+    before = {path: path.read_bytes() for path in run.iterdir() if path.suffix in (".json", ".csv", ".pt")}
+    refused(capsys, 2, f"{option[0]} is a setting of the run in", "train", "--resume", "--out", str(run), *option)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_without_an_epoch_leaves_nothing(capsys, tmp_path):
+    assert main(["train", *QUICK, "--set", "lr=1e30", "--out", str(tmp_path / "run")][:-4] +
+                ["--lr", "1e30", "--out", str(tmp_path / "run")]) in (1, 2)
+    assert "smaller lr" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_run_with_an_epoch_and_no_checkpoint_can_be_resumed(monkeypatch, capsys, tmp_path):
+    from lwcourse.train.checkpoint import Checkpoint
+
+    folder = tmp_path / "a run"
+
+    def full(self, *parts):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "write", full)
+        assert main(["train", *QUICK, "--out", str(folder)]) == 2
+    assert (folder / "best.pt").exists() and not (folder / "last.pt").exists()
+    assert f"train --resume --out '{folder}'" in (folder / "README.md").read_text()
+    assert main(["train", "--resume", "--out", str(folder)]) == 0
+    assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 2
+
+
+def test_a_dry_run_counts_the_images_that_there_are(capsys, tmp_path):
+    flags = ["train", *QUICK, "--dry-run", "--out", str(tmp_path / "run")]
+    refused(capsys, 2, "times accumulate=9 is larger than digits", *flags, "--set", "accumulate=9")
+    for flag in (["--checkpoint-steps", "0"], ["--checkpoint-minutes", "-3"], ["--seed", "-1"], ["--device", "gpu"],
+                 ["--image-size", "0"], ["--out", ""]):
+        refused(capsys, 2, flag[0].removeprefix("--").replace("-", "."), *flags, *flag)
+    assert main([*flags, "--set", "accumulate=2"]) == 0
+    printed = capsys.readouterr().out
+    steps, images = re.search(r"(\d+) an epoch of (\d+) images each", printed).groups()
+    assert (int(steps), int(images)) == (2, 1024)
+
+
+def test_a_reader_that_goes_away_does_not_end_a_run(tmp_path):
+    command = subprocess.Popen(
+        [sys.executable, "-m", "lwcourse", "train", *QUICK, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True)
+    command.stdout.close()
+    assert command.wait(timeout=300) == 0 and command.stderr.read() == ""
+    assert len(list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))) == 2
