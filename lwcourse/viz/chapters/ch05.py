@@ -1,4 +1,5 @@
 """Pictures of attention: what a gate reads, what it does to a photograph, and the order of channels in its layers."""
+import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from lwcourse.viz.labels import listed, require_entries
 from lwcourse.viz.theme import CARD, CYCLE, GRID, INK, MUTED, PALETTE, Figure, headline, new_figure, themed, tint
 
-__all__ = ["attention_maps", "attention_reads", "gate_reads", "kernel_sizes", "split_order"]
+__all__ = ["attention_maps", "attention_reads", "gate_reads", "kernel_sizes", "operator_shares", "split_order"]
 
 SHARES = LinearSegmentedColormap.from_list("shares", [CARD, PALETTE["sky"], PALETTE["blue"], "#00334F"])
 
@@ -47,6 +48,26 @@ def gate_reads(layer: nn.Module, x_size: Sequence[int], at: Sequence[int] | None
             gates = gates.expand(-1, *x_size)[:, at[0], at[1], at[2]]
             values.append((gates[1:] - gates[0]).abs() > 1e-12)
     return torch.cat(values).view(x_size)
+
+
+def operator_shares(module: nn.Module, x: Tensor, *, rounds: int = 20) -> dict[str, float]:
+    """Each operator's share of the time that `module` takes on `x`, by PyTorch's profiler, the largest first.
+
+    In eval mode and without gradients; time that an operator spends in others counts as theirs.
+    Raises ValueError when `rounds` is less than 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes to stderr that it starts
+    module = deepcopy(module).eval()
+    with torch.no_grad():
+        module(x)  # once without the profiler, as the first run is slower
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+            for _ in range(rounds):
+                module(x)
+    spent = {row.key.removeprefix("aten::"): row.self_cpu_time_total for row in record.key_averages()}
+    total = max(sum(spent.values()), 1e-9)
+    return {name: time / total for name, time in sorted(spent.items(), key=lambda row: -row[1])}
 
 
 @themed
