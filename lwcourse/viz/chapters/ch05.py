@@ -120,7 +120,7 @@ def attention_reads(layers: Mapping[str, nn.Module], x_size: Sequence[int], *,
 
 @themed
 def attention_maps(photo: Tensor, gates: Mapping[str, Tensor], *, title: str | None = None) -> Figure:
-    """Gates over the photograph that they belong to, one column a layer.
+    """A picture, and beside it the gates that belong to it, one column a layer.
 
     `photo` is (3, H, W) with values in [0, 1]; `gates` maps a name to `attention(x)`, (1, C, H', W'), where any
     axis may be 1. Above: the channel whose gate varies most over the picture, on one scale for all. Below: every
@@ -142,17 +142,21 @@ def attention_maps(photo: Tensor, gates: Mapping[str, Tensor], *, title: str | N
     words = [f"{name} from {gate.min():.2f} to {gate.max():.2f} over the picture in channel {chosen[name]}, channel "
              f"means from {ranges[name][1].min():.2f} to {ranges[name][1].max():.2f}" for name, gate in shown.items()]
     aspect = photo.shape[1] / photo.shape[2]
-    side = 7.0 / max(len(gates), 3)
-    figure, axes = new_figure(max(side * len(gates) + 0.9, 4.8), side * aspect + 2.3, rows=2, columns=len(gates),
-                              height_ratios=(side * aspect, 1.3), alt=f"Gates over a photograph: {listed(words)}.")
-    panels = np.asarray(axes).reshape(2, len(gates))
-    grey = photo.detach().cpu().double().mean(0).clamp(0, 1).numpy()
+    side = 7.4 / max(len(gates) + 1, 3)
+    figure, axes = new_figure(side * (len(gates) + 1) + 0.9, side * aspect + 2.3, rows=2, columns=len(gates) + 1,
+                              height_ratios=(side * aspect, 1.3), alt=f"Gates for a picture: {listed(words)}.")
+    panels = np.asarray(axes).reshape(2, len(gates) + 1)
+    panels[0, 0].imshow(photo.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray",
+                        vmin=0, vmax=1, extent=(0, 1, 0, 1))
+    panels[0, 0].set_aspect(aspect)
+    panels[0, 0].set_title("the picture\n", fontsize=9, loc="center")
+    for axes in panels[:, 0]:
+        axes.set_axis_off()
+    panels = panels[:, 1:]
     for column, (name, gate) in enumerate(shown.items()):
         top, below = panels[:, column]
-        top.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
         heat = gate.expand(max(gate.shape[0], 2), max(gate.shape[1], 2)).numpy()
-        top.imshow(heat, cmap="cividis", vmin=low, vmax=high,
-                   alpha=0.62, extent=(0, 1, 0, 1), interpolation="nearest")
+        top.imshow(heat, cmap="cividis", vmin=low, vmax=high, extent=(0, 1, 0, 1), interpolation="nearest")
         top.set_aspect(aspect)
         top.set_axis_off()
         top.set_title(f"{name}\nchannel {chosen[name]}", fontsize=9, loc="center")
