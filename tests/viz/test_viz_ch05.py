@@ -95,6 +95,15 @@ def test_operator_shares_add_up_and_begin_with_the_largest(capfd):
         viz.operator_shares(TripletAttention(8), torch.randn(1, 8, 12, 12), rounds=0)
 
 
+def test_published_stands_beside_counted_with_its_note():
+    table = viz.published_counted(["mobilenet_v2_ca", "mobilenet_v2_triplet", "mobilenet_v2"],
+                                  {"mobilenet_v2_ca": 1.4}, "time")
+    rows = table.split("<tr>")[2:]
+    assert len(rows) == 4 and "3.95<" in rows[0] and "3.951<" in rows[0] and "1.40<" in rows[0]
+    assert "kernel_size 3" in rows[2] and "1.40" not in rows[2] and "width 0" not in table
+    assert table.count("<li>") == 4 and ">3<" in rows[2]
+
+
 def test_kernel_sizes_are_steps_with_dots():
     figure = viz.kernel_sizes({"paper": adaptive_kernel_size, "wide": partial(adaptive_kernel_size, gamma=1)},
                               limits=(4, 512), marks=(64, 128), title="Kernels")

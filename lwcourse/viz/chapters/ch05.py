@@ -10,10 +10,13 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
+from lwcourse.registry import model_card
+from lwcourse.tables import html_table
 from lwcourse.viz.labels import listed, require_entries
 from lwcourse.viz.theme import CARD, CYCLE, GRID, INK, MUTED, PALETTE, Figure, headline, new_figure, themed, tint
 
-__all__ = ["attention_maps", "attention_reads", "gate_reads", "kernel_sizes", "operator_shares", "split_order"]
+__all__ = ["attention_maps", "attention_reads", "gate_reads", "kernel_sizes", "operator_shares", "published_counted",
+           "split_order"]
 
 SHARES = LinearSegmentedColormap.from_list("shares", [CARD, PALETTE["sky"], PALETTE["blue"], "#00334F"])
 
@@ -68,6 +71,29 @@ def operator_shares(module: nn.Module, x: Tensor, *, rounds: int = 20) -> dict[s
     spent = {row.key.removeprefix("aten::"): row.self_cpu_time_total for row in record.key_averages()}
     total = max(sum(spent.values()), 1e-9)
     return {name: time / total for name, time in sorted(spent.items(), key=lambda row: -row[1])}
+
+
+def published_counted(names: Sequence[str], times: Mapping[str, float], unit: str) -> str:
+    """HTML: a row a network and variant with its published and counted figures, a time for those in `times`, and notes.
+
+    `unit` heads the column of times. Variants in width are left out.
+    """
+    rows = [("network", "options", "M parameters, published", "counted", "M MACs, published", "counted",
+             "top-1, published", unit, "note")]
+    notes: list[str] = []
+    for name in names:
+        card = model_card(name)
+        variants = [(one, dict(one.arguments)) for one in card.variants if "width" not in dict(one.arguments)]
+        for figures, options in [(card, {}), *variants]:
+            if figures.note and figures.note not in notes:
+                notes.append(figures.note)
+            params, macs, top1 = ("none" if value is None else f"{value:g}" for value in (
+                figures.published_params_m, figures.published_macs_m, figures.published_top1))
+            rows.append((name, ", ".join(f"{key} {value}" for key, value in options.items()), params,
+                         f"{figures.counted_params / 1e6:.3f}", macs, f"{figures.counted_macs / 1e6:.1f}", top1,
+                         f"{times[name]:.2f}" if name in times and not options else "",
+                         str(notes.index(figures.note) + 1) if figures.note else ""))
+    return html_table(rows, left=2) + "<ol>" + "".join(f"<li>{note}</li>" for note in notes) + "</ol>"
 
 
 @themed
