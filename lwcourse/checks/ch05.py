@@ -157,9 +157,9 @@ def _eca_pixels(weight: Tensor, x: Tensor) -> Tensor:
 ECA_MISTAKES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "the means of all images are one signal: at the ends of an image, the next one's channels are neighbours":
         lambda w, x: x * _along_channels(w, x.mean((2, 3)).flatten()[None]).view(*x.shape[:2], 1, 1).sigmoid(),
-    "the padding is in front alone: a channel sees those before it, and none of those behind it":
+    "the padding is in front alone: a channel sees those before it, and none of those after it":
         lambda w, x: x * _along_channels(F.pad(w, (0, len(w) - 1)), x.mean((2, 3))).sigmoid(),
-    "the padding is behind alone: a channel sees those behind it, and none of those before it":
+    "the padding is at the end alone: a channel sees those after it, and none of those before it":
         lambda w, x: x * _along_channels(F.pad(w, (len(w) - 1, 0)), x.mean((2, 3))).sigmoid(),
     "the sigmoid comes before the convolution; it makes the gate, and comes last":
         lambda w, x: x * _along_channels(w, x.mean((2, 3)).sigmoid()),
@@ -356,7 +356,7 @@ def _refuse_no_ratios(ratios: Mapping[str, float]) -> None:
 
 
 class GatedBlock(InvertedResidual):
-    """16 channels, expanded six times, with a gate behind the filter; `build` None is the block without."""
+    """16 channels, expanded six times, with a gate after the filter; `build` None is the block without."""
 
     def __init__(self, build: Callable[[int], nn.Module] | None):
         super().__init__(16, 16, 1, 6)

@@ -369,7 +369,7 @@ WRONG = {
         "sigmoid first": (eca(pool=lambda x: x.mean(dim=(2, 3)).sigmoid(), squash=lambda x: x),
                           "the sigmoid comes before the convolution"),
         "padded in front": (eca_padded(True), "the padding is in front alone"),
-        "padded behind": (eca_padded(False), "the padding is behind alone"),
+        "padded behind": (eca_padded(False), "the padding is at the end alone"),
         "all images in a row": (eca_in_a_row, "the means of all images are one signal"),
         "two sigmoids": (eca(squash=lambda x: x.sigmoid().sigmoid()), "there are two sigmoids"),
         "hard sigmoid": (eca(squash=F.hardsigmoid), "hard sigmoid"),
