@@ -15,6 +15,8 @@ from lwcourse.checks.helpers import (
     all_close,
     banded,
     compare_blocks,
+    compare_modules,
+    compare_parts,
     counted_macs,
     counted_parameters,
     first_output,
@@ -36,11 +38,13 @@ from lwcourse.layers import (
     CoordinateAttention,
     EfficientChannelAttention,
     ShuffleAttention,
+    SplitAttention,
     SqueezeExcitation,
     TripletAttention,
     adaptive_kernel_size,
 )
-from lwcourse.models.mobilenet_v2 import InvertedResidual
+from lwcourse.models.mobilenet_v2 import InvertedResidual, MobileNetV2
+from lwcourse.models.mobilenet_v2_eca import mobilenet_v2_eca
 from lwcourse.profile import profile
 
 ECA_CHANNELS = (16, 64, 128, 300)  # kernels 3, 3, 5, 5
@@ -153,9 +157,9 @@ def _eca_pixels(weight: Tensor, x: Tensor) -> Tensor:
 ECA_MISTAKES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "the means of all images are one signal: at the ends of an image, the next one's channels are neighbours":
         lambda w, x: x * _along_channels(w, x.mean((2, 3)).flatten()[None]).view(*x.shape[:2], 1, 1).sigmoid(),
-    "the padding is in front alone: a channel sees those before it, and none of those behind it":
+    "the padding is in front alone: a channel sees those before it, and none of those after it":
         lambda w, x: x * _along_channels(F.pad(w, (0, len(w) - 1)), x.mean((2, 3))).sigmoid(),
-    "the padding is behind alone: a channel sees those behind it, and none of those before it":
+    "the padding is at the end alone: a channel sees those after it, and none of those before it":
         lambda w, x: x * _along_channels(F.pad(w, (len(w) - 1, 0)), x.mean((2, 3))).sigmoid(),
     "the sigmoid comes before the convolution; it makes the gate, and comes last":
         lambda w, x: x * _along_channels(w, x.mean((2, 3)).sigmoid()),
@@ -295,6 +299,9 @@ KINDS: dict[str, Callable[[int], nn.Module]] = {
     "SA": partial(ShuffleAttention, groups=8), "Triplet": TripletAttention}
 REASONS = ("MACs", "parameters", "passes over memory")
 SIZE = (16, 56, 56)
+SLOW_BECAUSE = {"SA": "SA reads and writes the map several times, where SE and ECA read it twice and write it once",
+                "Triplet": "Triplet takes maxima along three axes, and its convolutions of two channels waste most of "
+                           "the processor"}
 
 
 @exercise("05.3", title="What a gate costs in time", minutes=15, difficulty="medium", expects=dict)
@@ -315,8 +322,8 @@ def time_of_gates(answer: Mapping) -> str:
     for slow, fast in (("Triplet", "SE"), ("Triplet", "ECA"), ("Triplet", "SA"), ("Triplet", "CA"), ("SA", "SE"),
                        ("SA", "ECA")):
         if ratios[slow] <= ratios[fast]:
-            fail(f"by your numbers {fast} takes as long as {slow} or longer. {slow} reads and writes the map far more "
-                 "often, on every machine: measure again, all blocks in one call, and with more rounds")
+            fail(f"by your numbers {fast} takes as long as {slow} or longer. {SLOW_BECAUSE[slow]}, on every machine: "
+                 "measure again, all blocks in one call, and with more rounds")
     if not isinstance(answer["why"], str) or answer["why"].strip().lower() not in [one.lower() for one in REASONS]:
         fail(f"\"why\" must be one of {', '.join(map(repr, REASONS))}, got {shown(answer['why'])}", share=0.5)
     if answer["why"].strip().lower() != REASONS[-1].lower():
@@ -349,7 +356,7 @@ def _refuse_no_ratios(ratios: Mapping[str, float]) -> None:
 
 
 class GatedBlock(InvertedResidual):
-    """16 channels, expanded six times, with a gate behind the filter; `build` None is the block without."""
+    """16 channels, expanded six times, with a gate after the filter; `build` None is the block without."""
 
     def __init__(self, build: Callable[[int], nn.Module] | None):
         super().__init__(16, 16, 1, 6)
@@ -446,3 +453,214 @@ def _refuse_no_gate(gate: nn.Module, slot: str, size: tuple[int, int, int]) -> N
             for parameter in gate.parameters():
                 nn.init.normal_(parameter)
     first_output(gate, x)
+
+
+COUNTED = (64, 14, 10)  # channels, rows, columns of exercise 05.5
+
+
+def gate_numbers(kind: str, channels: int, height: int, width: int) -> int:
+    """How many different numbers the gate computes for one image, counted on the layer itself."""
+    layer = KINDS[kind](channels).eval()
+    with torch.no_grad():
+        x = torch.randn(1, channels, height, width)
+        if kind == "SA":
+            parts = layer.gates(*layer.halves(x))
+        else:
+            parts = layer.gates(x) if hasattr(layer, "gates") else (layer.attention(x),)
+    return sum(part.numel() for part in parts)
+
+
+@exercise("05.5", title="How many numbers a gate has", minutes=10, difficulty="easy", expects=dict)
+def numbers_of_gates(answer: Mapping) -> str:
+    """`answer` maps each kind to its gate numbers for one image with a map of COUNTED."""
+    refuse_missing_keys(answer, KINDS)
+    channels, height, width = COUNTED
+    pixels, half = height * width, channels // 2
+    right = {kind: gate_numbers(kind, *COUNTED) for kind in KINDS}
+    values = {kind: channels * pixels for kind in KINDS}
+    compare_parts(answer, right, {
+        "you count the numbers after they are spread over the map; count them as they come out of the sigmoids": values,
+        "SE and ECA compute one gate for each channel, not one for the whole map": {"SE": 1, "ECA": 1},
+        "ECA's kernel is what it learns; it has as many gates as channels": {"ECA": adaptive_kernel_size(channels)},
+        "CA's row gates and column gates are there in each channel": {"CA": height + width},
+        "SA has gates for pixels in half of the channels, and gates for whole channels in the other half":
+            {"SA": half * pixels},
+        "in SA half of the channels have one gate each, but the other half has gates for its pixels": {"SA": half},
+        "in SA the pixels of each channel have gates of their own; there is not one plane for all":
+            {"SA": half + pixels},
+        "Triplet pools each of the three axes in turn, so it has three planes": {"Triplet": pixels},
+        "Triplet's third plane, that of rows and columns, is missing": {"Triplet": channels * (height + width)},
+        "a plane of Triplet pools a maximum and a mean, but it gives one gate for each place, not two":
+            {"Triplet": 2 * right["Triplet"]},
+    })
+    return "Of " + f"{values['SE']:,} values: " + ", ".join(f"{kind} {count:,}" for kind, count in right.items()) + "."
+
+
+@exercise("05.6", title="ECA's kernel", minutes=10, difficulty="easy")
+def kernel_rule(answer: Callable[..., int]) -> str:
+    """`answer(channels, gamma, b)` gives the odd kernel of the paper's rule."""
+    cases = [(channels, gamma, b) for gamma, b in ((2, 1), (1, 1), (2, 3)) for channels in
+             (1, 4, 8, 16, 24, 32, 64, 96, 100, 128, 256, 320, 512, 960, 1024, 2048, 4096)]
+    with watch() as seen:
+        given = [answer(*case) for case in cases]
+        usual = answer(256)
+    refuse_ready_made(seen, ["adaptive_kernel_size"])
+    got = [read_number(value, f"kernel_size{case}") for case, value in zip(cases, given, strict=True)]
+    right = [adaptive_kernel_size(*case) for case in cases]
+    if got == right:
+        if read_number(usual, "kernel_size(256)") != adaptive_kernel_size(256):
+            fail("right where gamma and b are given, but kernel_size(256) alone must take the paper's gamma = 2, b = 1")
+        return f"Equal for {len(cases)} settings: with 64, 256 and 1024 channels " + ", ".join(
+            str(adaptive_kernel_size(channels)) for channels in (64, 256, 1024)) + "."
+    for reason, rule in RULE_MISTAKES.items():
+        if all(math.isclose(rule(*case), value, abs_tol=1e-9) for case, value in zip(cases, got, strict=True)):
+            fail(reason)
+    place = next(i for i, (mine, other) in enumerate(zip(got, right, strict=True)) if mine != other)
+    why = ("an even number, so that no channel would be in the middle" if got[place] % 2 == 0 else
+           f"which is too {'small' if got[place] < right[place] else 'large'}")
+    fail(f"kernel_size{cases[place]} gives {got[place]:g}, {why}")
+
+
+def _odd_up(size: float) -> int:
+    return int(size) if int(size) % 2 else int(size) + 1
+
+
+RULE_MISTAKES: dict[str, Callable[[int, float, float], float]] = {
+    "an even number goes up to the next odd one; you return it as it is":
+        lambda c, g, b: int((math.log2(c) + b) / g),
+    "an even number goes down in your rule; in the authors' it goes up":
+        lambda c, g, b: int((math.log2(c) + b) / g) - (int((math.log2(c) + b) / g) % 2 == 0),
+    "an odd number stays as it is; you add 1 to every one": lambda c, g, b: int((math.log2(c) + b) / g) + 1,
+    "you round to the nearest whole number first; the digits after the point are cut off":
+        lambda c, g, b: round((math.log2(c) + b) / g) + (round((math.log2(c) + b) / g) % 2 == 0),
+    "you round up to a whole number first; the digits after the point are cut off":
+        lambda c, g, b: _odd_up(math.ceil((math.log2(c) + b) / g)),
+    "the result is not cut to a whole number": lambda c, g, b: (math.log2(c) + b) / g,
+    "the logarithm is the natural one; the rule has base 2": lambda c, g, b: _odd_up((math.log(c) + b) / g),
+    "the logarithm has base 10; the rule has base 2": lambda c, g, b: _odd_up((math.log10(c) + b) / g),
+    "b is missing": lambda c, g, b: _odd_up(math.log2(c) / g),
+    "gamma divides b as well as the logarithm": lambda c, g, b: _odd_up(math.log2(c) / g + b),
+    "you multiply by gamma; the rule divides": lambda c, g, b: _odd_up((math.log2(c) + b) * g),
+    "gamma and b are ignored: they are not always 2 and 1": lambda c, g, b: _odd_up((math.log2(c) + 1) / 2),
+}
+
+
+SPLIT_CASES = (  # (channels, radix, cardinality), input shape
+    ((64, 2, 1), (3, 64, 5, 7)),
+    ((64, 2, 2), (3, 64, 6, 4)),
+    ((96, 4, 3), (3, 96, 5, 5)),
+)
+
+
+def _split_attention(channels: int, radix: int, cardinality: int) -> SplitAttention:
+    return SplitAttention(channels, radix=radix, cardinality=cardinality)
+
+
+class _Split(nn.Module):
+    """Split-Attention with the bugs that its options put in."""
+
+    def __init__(self, channels: int, radix: int, cardinality: int, *, order: bool = True, axis: int = 1,
+                 means: str = "sum"):
+        super().__init__()
+        right = _split_attention(channels, radix, cardinality)
+        self.splits, self.squeeze, self.excite = right.splits, right.reduce, right.expand
+        self.radix, self.cardinality, self.order, self.axis, self.means = radix, cardinality, order, axis, means
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = self.splits(x).unflatten(1, (self.radix, -1))
+        pooled = {"sum": lambda: u.sum(1), "first": lambda: u[:, 0], "mean": lambda: u.mean(1),
+                  "last": lambda: u[:, -1]}[self.means]().mean((2, 3), keepdim=True)
+        weight = self.excite(self.squeeze(pooled))
+        if self.order:
+            weight = weight.unflatten(1, (self.cardinality, self.radix, -1)).transpose(1, 2).flatten(2, 3)
+        else:
+            weight = weight.unflatten(1, (self.radix, -1))
+        weight = weight.sigmoid() if self.axis == 0 else weight.softmax(self.axis)
+        return (weight * u).sum(1)
+
+
+ORDER, AXIS, MEANS = ("with a cardinality above 1, weights of one group meet maps of another",
+                      "the weights that one channel gives to its splits do not add up to 1",
+                      "the attention looks at one split only; it must see all of them")
+SPLIT_MISTAKES: dict[str, Callable[..., nn.Module]] = {
+    f"three bugs are in it still. One of them: {AXIS}": partial(_Split, order=False, axis=2, means="first"),
+    f"two bugs are left. One of them: {AXIS}": partial(_Split, axis=2, means="first"),
+    f"two bugs are left. One of them: {AXIS} ": partial(_Split, order=False, axis=2),
+    f"two bugs are left. One of them: {MEANS}": partial(_Split, order=False, means="first"),
+    f"one bug is left: {AXIS}": partial(_Split, axis=2),
+    f"one bug is left: {MEANS}": partial(_Split, means="first"),
+    f"one bug is left: {ORDER}": partial(_Split, order=False),
+    "the attention looks at the last split only; it must see all of them": partial(_Split, means="last"),
+    "the attention takes the mean over the splits, where it should take their sum": partial(_Split, means="mean"),
+    f"{AXIS}: a sigmoid lets each split decide for itself, a softmax lets them compete": partial(_Split, axis=0),
+}
+
+
+@exercise("05.7", title="Three bugs in Split-Attention", minutes=15, difficulty="medium", expects=a_module_class)
+def bugs_in_split_attention(answer: type[nn.Module]) -> str:
+    """`answer(channels, radix, cardinality)` builds the layer."""
+    with naming_mistakes(answer, SPLIT_MISTAKES, SPLIT_CASES):
+        compare_blocks(answer, _split_attention, SPLIT_CASES, ready_made=["SplitAttention"])
+    return f"All three are gone: equal to the course's layer in {len(SPLIT_CASES)} settings, in eval and training mode."
+
+
+def _host(place: str, *, wide: int = 96, first: bool = True, narrow: int = 1, broad: int = 3, dropout: float = 0.25
+          ) -> MobileNetV2:
+    """MobileNetV2 with ECA in a `place` of its blocks: what the options say is what learners get wrong."""
+    class Block(InvertedResidual):
+        def __init__(self, in_channels: int, out_channels: int, stride: int, expand: int):
+            super().__init__(in_channels, out_channels, stride, expand)
+            channels = expand * in_channels if place == "filter" else out_channels
+            self.attention = (EfficientChannelAttention(channels, broad if out_channels >= wide else narrow)
+                              if first or expand > 1 else nn.Identity())
+            self.place = place if self.has_shortcut or place == "filter" else "projection"
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.depthwise(self.expand(x))
+            y = self.project(self.attention(y) if self.place == "filter" else y)
+            if self.place == "projection":
+                y = self.attention(y)
+            y = x + y if self.has_shortcut else y
+            return self.attention(y) if self.place == "sum" else y
+
+    return MobileNetV2(1000, 3, dropout=dropout, block=Block)
+
+
+OTHER_PLACES: dict[str, Callable[..., nn.Module]] = {
+    "the gates stand after the depthwise filter; these stand after the projection": partial(_host, "filter"),
+    "the gates scale the sum with the shortcut; they must scale what is added to it": partial(_host, "sum"),
+}
+OTHER_COUNTS: dict[str, Callable[..., nn.Module]] = {
+    "there are no gates, or they have no parameters": partial(MobileNetV2, dropout=0.25),
+    "the first block has no gate; here all seventeen have one": partial(_host, "projection", first=False),
+    "the kernel is 3 from 64 channels on; the authors' is 3 from 96 on": partial(_host, "projection", wide=64),
+    "the kernel is 3 above 96 channels; at 96 it is 3 already": partial(_host, "projection", wide=97),
+    "the kernel is 3 in every block; it is 1 below 96 channels": partial(_host, "projection", narrow=3),
+    "the kernel is 1 in every block; it is 3 from 96 channels on": partial(_host, "projection", broad=1),
+}
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+HOST_SHAPE = (2, 3, 32, 48)
+
+
+@exercise("05.8", title="MobileNetV2 with ECA", minutes=20, difficulty="hard", expects=a_builder)
+def mobilenet_with_eca(answer: Callable[[], nn.Module]) -> str:
+    """`answer()` gives the network."""
+    with watch() as seen:
+        mine = answer()
+    if not isinstance(mine, nn.Module):
+        missing = "; is the return missing?" if mine is None else ""
+        fail(f"your function returns {shown(mine)}, not a network{missing}")
+    refuse_ready_made(seen, ["mobilenet_v2_eca", "InvertedResidualECA"])
+    for reason, build in OTHER_COUNTS.items():
+        if _parameters(build()) == _parameters(mine):
+            fail(reason)
+    rates = {module.p for module in mine.modules() if isinstance(module, nn.Dropout)}
+    if rates - {0.25}:
+        fail(f"the dropout before the classifier has p={max(rates - {0.25}):g}; the authors' has 0.25")
+    with naming_mistakes(lambda: copy.deepcopy(mine), OTHER_PLACES, [((), HOST_SHAPE)]):
+        compare_modules(mine, mobilenet_v2_eca(), HOST_SHAPE,
+                        shortcut="is the gate applied to a map of another number of channels?")
+    return "Equal to the course's mobilenet_v2_eca, in eval and in training mode."

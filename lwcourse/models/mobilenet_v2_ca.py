@@ -37,7 +37,8 @@ def _block(in_channels: int, out_channels: int, stride: int, expand: int) -> Inv
 
 @register(ModelCard(
     family="Coordinate Attention", paper="Coordinate Attention for Efficient Mobile Network Design",
-    arxiv="2103.02907", year=2021, chapter="05", table="ImageNet table in the README of the official code",
+    arxiv="2103.02907", year=2021, chapter="05",
+    table="ImageNet table in the README of the official code (houqb/CoordAttention)",
     reference="torchvision mobilenet_v2 with timm CoordAttn",
     published_params_m=3.95, published_macs_m=310, published_top1=74.3,
     counted_params=3_950_648, counted_macs=306_666_368,

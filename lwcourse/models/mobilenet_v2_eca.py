@@ -1,6 +1,6 @@
 """ECA-Net: Efficient Channel Attention, with MobileNetV2 as host.
 
-Paper:   Wang et al., CVPR 2020, https://arxiv.org/abs/1910.03151
+Paper:   Wang et al., CVPR 2020, https://arxiv.org/abs/1910.03151 (2019)
 Lesson:  notebooks/05_attention.ipynb
 Idea:    a channel's gate needs no bottleneck and no look at all channels: one tiny 1-D convolution
          over the channel means, which lets neighbours speak, is enough.
@@ -35,7 +35,7 @@ class InvertedResidualECA(InvertedResidual):
 
 @register(ModelCard(
     family="ECA-Net", paper="ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
-    arxiv="1910.03151", year=2020, chapter="05", table="ImageNet table in the README of the official code",
+    arxiv="1910.03151", year=2019, chapter="05", table="ImageNet table in the README of the official code",
     reference="torchvision mobilenet_v2 with timm EcaModule",
     published_params_m=3.34, published_macs_m=319.9, published_top1=72.56,
     counted_params=3_504_903, counted_macs=300_777_952,

@@ -45,8 +45,8 @@ def _block(in_channels: int, out_channels: int, stride: int, expand: int, *, gro
     arxiv="2102.00240", year=2021, chapter="05", table="none: the paper's tables have ResNets only",
     reference="torchvision mobilenet_v2 with the formulas of SA-Net",
     counted_params=3_507_536, counted_macs=300_774_272,
-    note="A variant of the package light_cnns: neither the paper nor its official code has a MobileNetV2. The layer "
-         "equals the official one, the host torchvision's."),
+    note="Neither the paper nor its official code has a MobileNetV2, so there are no published figures: the layer "
+         "equals the official one, the host torchvision's, and the place and the 8 groups are a choice."),
     aliases=("mbv2_sa",))
 def mobilenet_v2_sa(num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0,
                     groups: int = 8) -> MobileNetV2:

@@ -1,6 +1,6 @@
 """Squeeze-and-Excitation Networks, with MobileNetV2 as host.
 
-Paper:   Hu et al., CVPR 2018, https://arxiv.org/abs/1709.01507
+Paper:   Hu et al., CVPR 2018, https://arxiv.org/abs/1709.01507 (2017)
 Lesson:  notebooks/05_attention.ipynb
 Idea:    ask the mean of every channel, through a small bottleneck, how much each channel matters
          in this image, and scale the channels by the answer.
@@ -41,7 +41,7 @@ def _block(in_channels: int, out_channels: int, stride: int, expand: int) -> Inv
 
 @register(ModelCard(
     family="Squeeze-and-Excitation", paper="Squeeze-and-Excitation Networks", arxiv="1709.01507",
-    year=2018, chapter="05", table="ImageNet table in the README of CoordAttention, row MobileNetV2 + SE",
+    year=2017, chapter="05", table="ImageNet table in the README of CoordAttention, row MobileNetV2 + SE",
     reference="torchvision mobilenet_v2 with SqueezeExcitation",
     published_params_m=3.89, published_macs_m=300, published_top1=73.5,
     counted_params=3_888_208, counted_macs=301_150_208,

@@ -1,10 +1,10 @@
 """Rotate to Attend: Convolutional Triplet Attention Module, with MobileNetV2 as host.
 
-Paper:   Misra et al., WACV 2021, https://arxiv.org/abs/2010.03045
+Paper:   Misra et al., WACV 2021, https://arxiv.org/abs/2010.03045 (2020)
 Lesson:  notebooks/05_attention.ipynb
 Idea:    a gate over the image plane sees where, not which channel; turn the map on its sides, and
          the same cheap gate also sees channel with row and channel with column.
-Differs: the gate behind the projection of every block and the dropout of 0.25 follow the official
+Differs: the gate after the projection of every block and the dropout of 0.25 follow the official
          code. Widths are rounded to multiples of 8 as in the host, where the official code cuts.
 """
 from functools import partial
@@ -17,7 +17,7 @@ from lwcourse.registry import ModelCard, Variant, register
 
 
 class InvertedResidualTriplet(InvertedResidual):
-    """Inverted residual with triplet attention behind the projection, before the shortcut is added.
+    """Inverted residual with triplet attention after the projection, before the shortcut is added.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
     """
@@ -33,11 +33,12 @@ class InvertedResidualTriplet(InvertedResidual):
 
 @register(ModelCard(
     family="Triplet Attention", paper="Rotate to Attend: Convolutional Triplet Attention Module",
-    arxiv="2010.03045", year=2021, chapter="05", table="ImageNet table in the README of the official code",
+    arxiv="2010.03045", year=2020, chapter="05", table="ImageNet table in the README of the official code",
     reference="torchvision mobilenet_v2 with the formulas of triplet attention",
     published_params_m=3.51, published_macs_m=327, published_top1=71.99,
     counted_params=3_509_972, counted_macs=306_997_664,
-    note="0.327 G also count normalisation (2 a value) and ReLU6 (1 a value): 326.6 M in that way.",
+    note="0.327 G also count normalisation (2 a value) and ReLU6 (1 a value): 326.6 M in that way. Of the "
+         "authors' two networks the one with kernels of 3, the next row, is the better.",
     variants=(
         Variant(arguments={"kernel_size": 3}, published_params_m=3.506, published_macs_m=322, published_top1=72.62,
                 counted_params=3_505_892, counted_macs=301_917_344,

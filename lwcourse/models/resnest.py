@@ -57,7 +57,8 @@ _FAST = "ablation.md of the official code (zhanghang1989/ResNeSt), column PyTorc
     table="FLOPs and parameters: PaddleClas (10.78 G, two for each MAC); top-1: README of the official code",
     reference="timm resnest50d", published_params_m=27.5, published_macs_m=5390, published_top1=81.03,
     counted_params=27_483_240, counted_macs=5_371_160_576,
-    note="Half of 10.78 G is 5390 M; timm's network has our 5371 M, with the same parameters."),
+    note="Half of 10.78 G is 5390 M; timm's network has our 5371 M, with the same parameters. The paper's abstract "
+         "has 81.13 % for the same network."),
     aliases=("resnest50_v1b",))
 def resnest50(num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0) -> ResNet:
     """ResNeSt-50 (2s1x64d), untrained."""

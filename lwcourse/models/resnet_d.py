@@ -81,8 +81,8 @@ def resnet34_d(num_classes: int = 1000, in_channels: int = 3, *, width: float = 
 @register(_card(
     reference="timm resnet50d", published_params_m=25, published_macs_m=4300, published_top1=77.16,
     counted_params=25_576_264, counted_macs=4_328_824_832,
-    note="The paper prints 25 M, cut, and 4.3 G. light_cnns calls this network resnet50_v1b; GluonCV calls it v1d, and "
-         "v1b what has the stride in the 3x3 and nothing else.",
+    note="The paper prints 25 M, cut, and 4.3 G. GluonCV calls this network v1d, and v1b what has the stride in the "
+         "3x3 and nothing else.",
     variants=(
         Variant(arguments=_B_C, published_params_m=25, published_macs_m=4300, published_top1=76.87,
                 counted_params=25_576_264, counted_macs=4_328_824_832,

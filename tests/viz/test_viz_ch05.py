@@ -72,9 +72,11 @@ def test_maps_show_the_channel_that_varies_most_and_the_range_of_all():
     rows = torch.full((1, 2, 6, 1), 0.5)
     rows[0, 1, 3] = 0.9
     figure = viz.attention_maps(photo, {"SE": flat, "CA": rows}, title="Gates")
-    assert [axes.get_title(loc="center") for axes in figure.axes[:2]] == ["SE\nchannel 0", "CA\nchannel 1"]
-    assert figure.axes[1].images[1].get_array()[:, 0].tolist() == pytest.approx([0.5] * 3 + [0.9] + [0.5] * 2)
-    assert figure.axes[2].lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.6])
+    assert [axes.get_title(loc="center") for axes in figure.axes[:3]] == ["the picture\n", "SE\nchannel 0",
+                                                                          "CA\nchannel 1"]
+    assert figure.axes[0].images[0].get_array().shape == (12, 16, 3)
+    assert figure.axes[2].images[0].get_array()[:, 0].tolist() == pytest.approx([0.5] * 3 + [0.9] + [0.5] * 2)
+    assert figure.axes[4].lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.6])
     assert "CA from 0.50 to 0.90 over the picture in channel 1" in figure.alt
     for bad, words in (({"x": flat[0]}, "must be finite and"), ({"x": flat * float("nan")}, "must be finite"),
                        ({}, "nothing")):
@@ -82,6 +84,24 @@ def test_maps_show_the_channel_that_varies_most_and_the_range_of_all():
             viz.attention_maps(photo, bad)
     with pytest.raises(ValueError, match="photo must be"):
         viz.attention_maps(photo[0], {"SE": flat})
+
+
+def test_operator_shares_add_up_and_begin_with_the_largest(capfd):
+    shares = viz.operator_shares(TripletAttention(8), torch.randn(1, 8, 12, 12), rounds=2)
+    assert sum(shares.values()) == pytest.approx(1) and list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert {"amax", "mean"} <= set(shares)
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ValueError, match="at least 1"):
+        viz.operator_shares(TripletAttention(8), torch.randn(1, 8, 12, 12), rounds=0)
+
+
+def test_published_stands_beside_counted_with_its_note():
+    table = viz.published_counted(["mobilenet_v2_ca", "mobilenet_v2_triplet", "mobilenet_v2"],
+                                  {"mobilenet_v2_ca": 1.4}, "time")
+    rows = table.split("<tr>")[2:]
+    assert len(rows) == 4 and "3.95<" in rows[0] and "3.951<" in rows[0] and "1.40<" in rows[0]
+    assert "kernel_size 3" in rows[2] and "1.40" not in rows[2] and "width 0" not in table
+    assert table.count("<li>") == 4 and ">3<" in rows[2]
 
 
 def test_kernel_sizes_are_steps_with_dots():

@@ -37,7 +37,7 @@ def test_every_control_of_a_kind_redraws(kind):
         explorer.controls[name].value = value
         pictures.add(explorer.picture.value)
     assert len(pictures) == 4
-    assert f"Gates over a photograph: {kind} from" in explorer.figure.alt
+    assert f"Gates for a picture: {kind} from" in explorer.figure.alt
 
 
 def test_gates_of_channels_have_no_place_and_the_others_do():

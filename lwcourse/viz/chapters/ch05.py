@@ -1,4 +1,5 @@
 """Pictures of attention: what a gate reads, what it does to a photograph, and the order of channels in its layers."""
+import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
@@ -9,10 +10,13 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
+from lwcourse.registry import model_card
+from lwcourse.tables import html_table
 from lwcourse.viz.labels import listed, require_entries
 from lwcourse.viz.theme import CARD, CYCLE, GRID, INK, MUTED, PALETTE, Figure, headline, new_figure, themed, tint
 
-__all__ = ["attention_maps", "attention_reads", "gate_reads", "kernel_sizes", "split_order"]
+__all__ = ["attention_maps", "attention_reads", "gate_reads", "kernel_sizes", "operator_shares", "published_counted",
+           "split_order"]
 
 SHARES = LinearSegmentedColormap.from_list("shares", [CARD, PALETTE["sky"], PALETTE["blue"], "#00334F"])
 
@@ -47,6 +51,49 @@ def gate_reads(layer: nn.Module, x_size: Sequence[int], at: Sequence[int] | None
             gates = gates.expand(-1, *x_size)[:, at[0], at[1], at[2]]
             values.append((gates[1:] - gates[0]).abs() > 1e-12)
     return torch.cat(values).view(x_size)
+
+
+def operator_shares(module: nn.Module, x: Tensor, *, rounds: int = 20) -> dict[str, float]:
+    """Each operator's share of the time that `module` takes on `x`, by PyTorch's profiler, the largest first.
+
+    In eval mode and without gradients; time that an operator spends in others counts as theirs.
+    Raises ValueError when `rounds` is less than 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes to stderr that it starts
+    module = deepcopy(module).eval()
+    with torch.no_grad():
+        module(x)  # once without the profiler, as the first run is slower
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+            for _ in range(rounds):
+                module(x)
+    spent = {row.key.removeprefix("aten::"): row.self_cpu_time_total for row in record.key_averages()}
+    total = max(sum(spent.values()), 1e-9)
+    return {name: time / total for name, time in sorted(spent.items(), key=lambda row: -row[1])}
+
+
+def published_counted(names: Sequence[str], times: Mapping[str, float], unit: str) -> str:
+    """HTML: a row a network and variant with its published and counted figures, a time for those in `times`, and notes.
+
+    `unit` heads the column of times. Variants in width are left out.
+    """
+    rows = [("network", "options", "M parameters, published", "counted", "M MACs, published", "counted",
+             "top-1, published", unit, "note")]
+    notes: list[str] = []
+    for name in names:
+        card = model_card(name)
+        variants = [(one, dict(one.arguments)) for one in card.variants if "width" not in dict(one.arguments)]
+        for figures, options in [(card, {}), *variants]:
+            if figures.note and figures.note not in notes:
+                notes.append(figures.note)
+            params, macs, top1 = ("none" if value is None else f"{value:g}" for value in (
+                figures.published_params_m, figures.published_macs_m, figures.published_top1))
+            rows.append((name, ", ".join(f"{key} {value}" for key, value in options.items()), params,
+                         f"{figures.counted_params / 1e6:.3f}", macs, f"{figures.counted_macs / 1e6:.1f}", top1,
+                         f"{times[name]:.2f}" if name in times and not options else "",
+                         str(notes.index(figures.note) + 1) if figures.note else ""))
+    return html_table(rows, left=2) + "<ol>" + "".join(f"<li>{note}</li>" for note in notes) + "</ol>"
 
 
 @themed
@@ -99,7 +146,7 @@ def attention_reads(layers: Mapping[str, nn.Module], x_size: Sequence[int], *,
 
 @themed
 def attention_maps(photo: Tensor, gates: Mapping[str, Tensor], *, title: str | None = None) -> Figure:
-    """Gates over the photograph that they belong to, one column a layer.
+    """A picture, and beside it the gates that belong to it, one column a layer.
 
     `photo` is (3, H, W) with values in [0, 1]; `gates` maps a name to `attention(x)`, (1, C, H', W'), where any
     axis may be 1. Above: the channel whose gate varies most over the picture, on one scale for all. Below: every
@@ -121,17 +168,21 @@ def attention_maps(photo: Tensor, gates: Mapping[str, Tensor], *, title: str | N
     words = [f"{name} from {gate.min():.2f} to {gate.max():.2f} over the picture in channel {chosen[name]}, channel "
              f"means from {ranges[name][1].min():.2f} to {ranges[name][1].max():.2f}" for name, gate in shown.items()]
     aspect = photo.shape[1] / photo.shape[2]
-    side = 7.0 / max(len(gates), 3)
-    figure, axes = new_figure(max(side * len(gates) + 0.9, 4.8), side * aspect + 2.3, rows=2, columns=len(gates),
-                              height_ratios=(side * aspect, 1.3), alt=f"Gates over a photograph: {listed(words)}.")
-    panels = np.asarray(axes).reshape(2, len(gates))
-    grey = photo.detach().cpu().double().mean(0).clamp(0, 1).numpy()
+    side = 7.4 / max(len(gates) + 1, 3)
+    figure, axes = new_figure(side * (len(gates) + 1) + 0.9, side * aspect + 2.3, rows=2, columns=len(gates) + 1,
+                              height_ratios=(side * aspect, 1.3), alt=f"Gates for a picture: {listed(words)}.")
+    panels = np.asarray(axes).reshape(2, len(gates) + 1)
+    panels[0, 0].imshow(photo.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray",
+                        vmin=0, vmax=1, extent=(0, 1, 0, 1))
+    panels[0, 0].set_aspect(aspect)
+    panels[0, 0].set_title("the picture\n", fontsize=9, loc="center")
+    for axes in panels[:, 0]:
+        axes.set_axis_off()
+    panels = panels[:, 1:]
     for column, (name, gate) in enumerate(shown.items()):
         top, below = panels[:, column]
-        top.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
         heat = gate.expand(max(gate.shape[0], 2), max(gate.shape[1], 2)).numpy()
-        top.imshow(heat, cmap="cividis", vmin=low, vmax=high,
-                   alpha=0.62, extent=(0, 1, 0, 1), interpolation="nearest")
+        top.imshow(heat, cmap="cividis", vmin=low, vmax=high, extent=(0, 1, 0, 1), interpolation="nearest")
         top.set_aspect(aspect)
         top.set_axis_off()
         top.set_title(f"{name}\nchannel {chosen[name]}", fontsize=9, loc="center")

@@ -1,10 +1,22 @@
 """Right answers to the exercises of chapter 05, each in another style."""
+import math
+from collections import OrderedDict
+from fractions import Fraction
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
-from lwcourse.layers import CoordinateAttention, TripletAttention, adaptive_kernel_size
+from lwcourse.layers import (
+    ConvBNAct,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    TripletAttention,
+    adaptive_kernel_size,
+)
+from lwcourse.models.mobilenet_v2 import InvertedResidual, MobileNetV2
 
 
 def the(answer):
@@ -212,6 +224,191 @@ class CaByMatrices(nn.Module):
         return x * torch.einsum("nch,ncw->nchw", rows, columns)
 
 
+NUMBERS = {"SE": 64, "ECA": 64, "CA": 64 * 24, "SA": 32 + 32 * 140, "Triplet": 64 * 10 + 64 * 14 + 140}
+
+
+def rule(channels, gamma=2, b=1):
+    size = int((math.log2(channels) + b) / gamma)
+    return size if size % 2 else size + 1
+
+
+def rule_or(channels, gamma=2, b=1):
+    return int(abs(math.log2(channels) / gamma + b / gamma)) | 1
+
+
+def rule_by_halves(channels, gamma=2, b=1):
+    return 2 * math.floor((math.log2(channels) + b) / gamma / 2) + 1
+
+
+def rule_in_numpy(channels, gamma=2.0, b=1.0):
+    size = np.floor((np.log2(channels) + b) / gamma)
+    return np.where(size % 2 == 1, size, size + 1)
+
+
+def rule_in_torch(channels, gamma=2, b=1):
+    size = ((torch.tensor(float(channels)).double().log2() + b) / gamma).floor()
+    return size + (size % 2 == 0)
+
+
+def rule_by_search(channels, gamma=2, b=1):
+    """The smallest odd number that is no smaller than what is cut off."""
+    return next(odd for odd in range(1, 99, 2) if odd >= math.floor((math.log2(channels) + b) / gamma))
+
+
+def rule_of_lines(channels, gamma=2, b=1):
+    size = (np.log2(channels) + b) // gamma
+    if size % 2 == 0:
+        size += 1
+    return float(size)
+
+
+class Split(nn.Module):
+    """The sheet's class, mended."""
+
+    def __init__(self, channels, radix, cardinality):
+        super().__init__()
+        self.build(channels, radix, cardinality, max(32, channels * radix // 4))
+
+    def build(self, channels, radix, cardinality, hidden):
+        self.radix, self.cardinality = radix, cardinality
+        self.splits = ConvBNAct(channels, channels * radix, 3, groups=cardinality * radix)
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, hidden, 1, groups=cardinality), nn.BatchNorm2d(hidden),
+                                     nn.ReLU())
+        self.excite = nn.Conv2d(hidden, channels * radix, 1, groups=cardinality)
+
+    def forward(self, x):
+        u = self.splits(x).unflatten(1, (self.radix, -1))
+        a = self.excite(self.squeeze(u.sum(dim=1).mean(dim=(2, 3), keepdim=True)))
+        a = a.unflatten(1, (self.cardinality, self.radix, -1)).transpose(1, 2).flatten(2, 3)
+        return (a.softmax(dim=1) * u).sum(dim=1)
+
+
+class SplitPlain(Split):
+    """Layers of PyTorch in a Sequential."""
+
+    def build(self, channels, radix, cardinality, hidden):
+        self.radix, self.cardinality = radix, cardinality
+        self.splits = nn.Sequential(
+            nn.Conv2d(channels, channels * radix, 3, padding=1, groups=cardinality * radix, bias=False),
+            nn.BatchNorm2d(channels * radix), nn.ReLU())
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, hidden, 1, groups=cardinality), nn.BatchNorm2d(hidden),
+                                     nn.ReLU())
+        self.excite = nn.Conv2d(hidden, channels * radix, 1, groups=cardinality)
+
+
+class SplitByGroup(SplitPlain):
+    """The maps are brought into the order of the weights, and not the other way round."""
+
+    def forward(self, x):
+        u = self.splits(x)
+        n, _, height, width = u.shape
+        u = u.view(n, self.radix, self.cardinality, -1, height, width).transpose(1, 2)      # (N, K, R, C / K, H, W)
+        a = self.excite(self.squeeze(u.sum(2).flatten(1, 2).mean((2, 3), keepdim=True)))
+        a = a.view(n, self.cardinality, self.radix, -1, 1, 1).softmax(2)
+        return (a * u).sum(2).flatten(1, 2)
+
+
+class SplitByChunks(SplitPlain):
+    """A list of splits, and exponentials written out."""
+
+    def forward(self, x):
+        u = self.splits(x).chunk(self.radix, dim=1)
+        a = self.excite(self.squeeze(sum(u).mean((2, 3), keepdim=True)))
+        groups = [one.chunk(self.radix, dim=1) for one in a.chunk(self.cardinality, dim=1)]
+        weights = [torch.cat([group[r] for group in groups], dim=1).exp() for r in range(self.radix)]
+        return sum(w * m for w, m in zip(weights, u, strict=True)) / sum(weights)
+
+
+class SplitEinsum(SplitPlain):
+    def forward(self, x):
+        u = self.splits(x).unflatten(1, (self.radix, -1))
+        a = self.excite(self.squeeze(u.mean((3, 4)).sum(1)[..., None, None])).flatten(1)
+        a = a.reshape(len(a), self.cardinality, self.radix, -1).permute(0, 2, 1, 3).reshape(len(a), self.radix, -1)
+        return torch.einsum("nrc,nrchw->nchw", F.softmax(a, 1), u)
+
+
+class SplitPooled(SplitPlain):
+    def forward(self, x):
+        u = self.splits(x)
+        u = u.reshape(len(u), self.radix, -1, *u.shape[2:])
+        a = self.excite(self.squeeze(F.adaptive_avg_pool2d(u.sum(1), 1)))
+        a = a.view(len(a), self.cardinality, self.radix, -1).softmax(2).transpose(1, 2).flatten(2)
+        return torch.mul(u, a[..., None, None]).sum(1)
+
+
+def eca_in_torchvision():
+    network = torchvision.models.mobilenet_v2(weights=None, dropout=0.25)
+    for block in network.features[1:-1]:
+        channels = block.conv[-1].num_features
+        block.conv.append(EfficientChannelAttention(channels, 3 if channels >= 96 else 1))
+    return network
+
+
+def own_eca_in_torchvision():
+    class Gate(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            size = 3 if channels > 64 else 1
+            self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+
+        def forward(self, x):
+            return x * self.conv(x.mean((2, 3))[:, None])[:, 0].sigmoid()[..., None, None]
+
+    network = torchvision.models.mobilenet_v2(weights=None)
+    for block in network.features[1:-1]:
+        block.conv = nn.Sequential(*block.conv, Gate(block.conv[-1].num_features))
+    network.classifier[0] = nn.Dropout(0.25)
+    return network
+
+
+class EcaBlock(InvertedResidual):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.gate = EfficientChannelAttention(args[1], 1 + 2 * (args[1] >= 96))
+
+    def forward(self, x):
+        y = self.gate(self.project(self.depthwise(self.expand(x))))
+        return x + y if self.has_shortcut else y
+
+
+def eca_by_block():
+    return MobileNetV2(dropout=0.25, block=EcaBlock)
+
+
+def eca_behind_projections():
+    network = MobileNetV2(dropout=0.25)
+    for block in network.blocks:
+        channels = block.project.conv.out_channels
+        kernel_size = {True: 1, False: 3}[channels < 96]
+        block.project = nn.Sequential(block.project, EfficientChannelAttention(channels, kernel_size))
+    return network
+
+
+class EcaWrapped(nn.Module):
+    """torchvision's blocks, run by hand."""
+
+    def __init__(self):
+        super().__init__()
+        host = torchvision.models.mobilenet_v2(weights=None)
+        self.features, self.classifier = host.features, nn.Linear(1280, 1000)
+        widths = [block.conv[-1].num_features for block in host.features[1:-1]]
+        self.gates = nn.ModuleList(EfficientChannelAttention(width, 3 if width >= 96 else 1) for width in widths)
+
+    def forward(self, x):
+        x = self.features[0](x)
+        for block, gate in zip(self.features[1:-1], self.gates, strict=True):
+            y = gate(block.conv(x))
+            x = x + y if block.use_res_connect else y
+        x = self.features[-1](x).mean((2, 3))
+        return self.classifier(F.dropout(x, 0.25, self.training))
+
+
+def eca_in_a_dict():
+    network = eca_behind_projections()
+    return nn.Sequential(OrderedDict(stem=network.stem, blocks=network.blocks, head=network.head,
+                                     pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), classifier=network.classifier))
+
+
 RIGHT = {
     "05.1": {"Conv1d": the(Eca), "Conv2d": the(EcaByConv2d), "a parameter": the(EcaByParameter),
              "windows and einsum": the(EcaByWindows), "a linear layer": the(EcaByLinear), "by hand": the(EcaByHand),
@@ -232,5 +429,20 @@ RIGHT = {
              "a class that is a dict": the(Gates),
              "strips": lambda: lambda: {"filter": Strips(32)},
              "two of them": lambda: lambda: {"stem": WithoutWeights(), "head": WithoutWeights()}},
+    "05.5": {"numbers": the(NUMBERS), "floats": lambda: {kind: float(count) for kind, count in NUMBERS.items()},
+             "tensors": lambda: {kind: torch.tensor(count) for kind, count in NUMBERS.items()},
+             "arrays": lambda: {kind: np.array([count]) for kind, count in NUMBERS.items()},
+             "numpy integers": lambda: {kind: np.int64(count) for kind, count in NUMBERS.items()},
+             "another order, and more": lambda: dict(reversed(NUMBERS.items())) | {"none": 0},
+             "fractions": lambda: {kind: Fraction(count) for kind, count in NUMBERS.items()}},
+    "05.6": {"two lines": the(rule), "the last bit": the(rule_or), "halves": the(rule_by_halves),
+             "numpy": the(rule_in_numpy), "torch": the(rule_in_torch), "a search": the(rule_by_search),
+             "floor division": the(rule_of_lines)},
+    "05.7": {"the course's blocks": the(Split), "layers of PyTorch": the(SplitPlain),
+             "maps reordered": the(SplitByGroup), "chunks": the(SplitByChunks), "einsum": the(SplitEinsum),
+             "softmax before the transpose": the(SplitPooled)},
+    "05.8": {"torchvision": the(eca_in_torchvision), "torchvision with an own gate": the(own_eca_in_torchvision),
+             "an own block": the(eca_by_block), "behind the projections": the(eca_behind_projections),
+             "blocks run by hand": the(EcaWrapped), "one Sequential": the(eca_in_a_dict)},
 }
 SLOW = {("05.4", name) for name in RIGHT["05.4"] if name != "coordinate attention"}

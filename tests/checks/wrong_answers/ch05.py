@@ -1,16 +1,20 @@
 """Wrong answers to the exercises of chapter 05, and words that the refusal must have."""
+import math
 from functools import partial
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
+import lwcourse as lw
 from lwcourse.checks.ch05 import KINDS, GatedBlock
 from lwcourse.layers import (
     ConvBNAct,
     CoordinateAttention,
     EfficientChannelAttention,
     ShuffleAttention,
+    SplitAttention,
     SqueezeExcitation,
     TripletAttention,
     adaptive_kernel_size,
@@ -267,6 +271,97 @@ def design(**gates):
 
 
 CA = CoordinateAttention(8)
+NUMBERS = {"SE": 64, "ECA": 64, "CA": 1536, "SA": 4512, "Triplet": 1676}
+
+
+def numbers(**changed):
+    return lambda: NUMBERS | changed
+
+
+def rule(change):
+    """The function of exercise 05.6, with a mistake: `change` gets channels, gamma and b."""
+    return lambda: (lambda channels, gamma=2, b=1: change(channels, gamma, b))
+
+
+def size(channels, gamma, b, log=math.log2):
+    return (log(channels) + b) / gamma
+
+
+def odd(number):
+    return int(number) if int(number) % 2 else int(number) + 1
+
+
+def split(*, means="sum", order="groups", squash=lambda a: a.softmax(1), leak=False, bias=False, norm=True,
+          detached=False):
+    """Builds the class of a Split-Attention with the bugs that are named."""
+    def build():
+        class Split(nn.Module):
+            def __init__(self, channels, radix, cardinality):
+                super().__init__()
+                hidden = max(32, channels * radix // 4)
+                self.radix, self.cardinality = radix, cardinality
+                self.splits = nn.Sequential(
+                    nn.Conv2d(channels, channels * radix, 3, padding=1, groups=cardinality * radix, bias=bias),
+                    nn.BatchNorm2d(channels * radix), nn.ReLU())
+                self.squeeze = nn.Sequential(nn.Conv2d(channels, hidden, 1, groups=cardinality),
+                                             nn.BatchNorm2d(hidden) if norm else nn.Identity(), nn.ReLU())
+                self.excite = nn.Conv2d(hidden, channels * radix, 1, groups=cardinality)
+
+            def forward(self, x):
+                u = self.splits(x).unflatten(1, (self.radix, -1))
+                means_of = {"sum": lambda: u.sum(1), "first": lambda: u[:, 0], "last": lambda: u[:, -1],
+                            "mean": lambda: u.mean(1)}[means]().mean((2, 3), keepdim=True)
+                a = self.excite(self.squeeze(means_of))
+                if order == "groups":
+                    a = a.unflatten(1, (self.cardinality, self.radix, -1)).transpose(1, 2).flatten(2, 3)
+                elif order == "splits":
+                    a = a.unflatten(1, (self.radix, -1))
+                a = squash(a)
+                a = a.detach() if detached else a
+                y = a * u
+                return y.mean(1) if leak else y.sum(1)
+        return Split
+    return build
+
+
+def split_without_return():
+    class Split(split()()):
+        def forward(self, x):
+            super().forward(x)
+    return Split
+
+
+class OurSplit(nn.Module):
+    def __init__(self, channels, radix, cardinality):
+        super().__init__()
+        self.layer = SplitAttention(channels, radix=radix, cardinality=cardinality)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def host(place="projection", *, first=True, kernel=lambda channels: 3 if channels >= 96 else 1, dropout=0.25,
+         gate=EfficientChannelAttention):
+    """The function of exercise 05.8: torchvision's MobileNetV2 with the gate at `place`."""
+    def build():
+        network = torchvision.models.mobilenet_v2(weights=None, dropout=dropout)
+        for i, block in enumerate(network.features[1:-1]):
+            channels = block.conv[-1].num_features
+            if place == "filter":
+                *before, project, norm = block.conv
+                block.conv = nn.Sequential(*before, gate(project.in_channels, kernel(channels)), project, norm)
+            elif place == "sum":
+                network.features[1 + i] = nn.Sequential(block, gate(channels, kernel(channels)))
+            elif place == "norm":
+                block.conv.insert(len(block.conv) - 1, gate(channels, kernel(channels)))
+            elif first or i:
+                block.conv.append(gate(channels, kernel(channels)))
+        return network
+    return lambda: build
+
+
+def squeezes(channels, kernel_size):
+    return SqueezeExcitation(channels, 8)
 
 WRONG = {
     "05.1": {
@@ -274,7 +369,7 @@ WRONG = {
         "sigmoid first": (eca(pool=lambda x: x.mean(dim=(2, 3)).sigmoid(), squash=lambda x: x),
                           "the sigmoid comes before the convolution"),
         "padded in front": (eca_padded(True), "the padding is in front alone"),
-        "padded behind": (eca_padded(False), "the padding is behind alone"),
+        "padded behind": (eca_padded(False), "the padding is at the end alone"),
         "all images in a row": (eca_in_a_row, "the means of all images are one signal"),
         "two sigmoids": (eca(squash=lambda x: x.sigmoid().sigmoid()), "there are two sigmoids"),
         "hard sigmoid": (eca(squash=F.hardsigmoid), "hard sigmoid"),
@@ -390,6 +485,76 @@ WRONG = {
         "layers in a list": (design(stem=InAList), "plain Python list"),
         "nothing": (lambda: (lambda: {}), "with one entry at least"),
         "no return": (lambda: (lambda: None), "is the return missing?"),
+    },
+    "05.5": {
+        "all of them spread": (lambda: dict.fromkeys(NUMBERS, 64 * 140), "after they are spread over the map"),
+        "one gate for the map": (numbers(SE=1), "not one for the whole map"),
+        "ECA's kernel": (numbers(ECA=3), "is what it learns"),
+        "CA without channels": (numbers(CA=24), "are there in each channel"),
+        "CA multiplied": (numbers(CA=64 * 140), "after they are spread"),
+        "SA's pixels alone": (numbers(SA=32 * 140), "gates for whole channels in the other half"),
+        "SA's channels alone": (numbers(SA=32), "the other half has gates for its pixels"),
+        "SA with one plane": (numbers(SA=32 + 140), "not one plane for all"),
+        "SA for all": (numbers(SA=64 * 140), "after they are spread"),
+        "Triplet's last plane": (numbers(Triplet=140), "so it has three planes"),
+        "Triplet without it": (numbers(Triplet=64 * 24), "third plane"),
+        "Triplet twice": (numbers(Triplet=2 * 1676), "not two"),
+        "another number": (numbers(CA=1500), "CA: 1,500 is"),
+        "a word": (numbers(CA="many"), "not a number"),
+        "one forgotten": (lambda: {"SE": 64}, "there is no 'ECA'"),
+    },
+    "05.6": {
+        "even": (rule(lambda *c: int(size(*c))), "you return it as it is"),
+        "down": (rule(lambda *c: int(size(*c)) - (int(size(*c)) % 2 == 0)), "it goes up"),
+        "always one more": (rule(lambda *c: int(size(*c)) + 1), "you add 1 to every one"),
+        "rounded": (rule(lambda *c: odd(round(size(*c)))), "you round to the nearest whole number first"),
+        "rounded up": (rule(lambda *c: odd(math.ceil(size(*c)))), "you round up to a whole number"),
+        "not whole": (rule(size), "is not cut to a whole number"),
+        "natural": (rule(lambda *c: odd(size(*c, math.log))), "the natural one"),
+        "decimal": (rule(lambda *c: odd(size(*c, math.log10))), "base 10"),
+        "no b": (rule(lambda c, g, b: odd(size(c, g, 0))), "b is missing"),
+        "b alone": (rule(lambda c, g, b: odd(size(c, g, 0) + b)), "gamma divides b"),
+        "times gamma": (rule(lambda c, g, b: odd(size(c, 1, b) * g)), "the rule divides"),
+        "fixed": (rule(lambda c, g, b: odd(size(c, 2, 1))), "are ignored"),
+        "always 4": (rule(lambda c, g, b: 4), "an even number"),
+        "always 1": (rule(lambda c, g, b: 1), "too small"),
+        "always 99": (rule(lambda c, g, b: 99), "too large"),
+        "other defaults": (lambda: (lambda channels, gamma=1, b=1: odd(size(channels, gamma, b))), "alone must take"),
+        "the course's": (lambda: (lambda channels, gamma=2, b=1: adaptive_kernel_size(channels, gamma, b)),
+                         "`adaptive_kernel_size`"),
+        "no return": (rule(lambda *c: None), "is the return missing?"),
+    },
+    "05.7": {
+        "as it is given": (split(means="first", order="splits", squash=lambda a: a.softmax(2)), "three bugs are in it"),
+        "order mended": (split(means="first", squash=lambda a: a.softmax(2)), "two bugs are left"),
+        "means mended": (split(order="splits", squash=lambda a: a.softmax(2)), "two bugs are left"),
+        "softmax mended": (split(means="first", order="splits"), ["two bugs are left", "one split only"]),
+        "softmax left": (split(squash=lambda a: a.softmax(2)), ["one bug is left", "do not add up to 1"]),
+        "means left": (split(means="first"), ["one bug is left", "one split only"]),
+        "order left": (split(order="splits"), ["one bug is left", "weights of one group"]),
+        "the last split": (split(means="last"), "the last split only"),
+        "mean of the splits": (split(means="mean"), "should take their sum"),
+        "sigmoid": (split(squash=torch.sigmoid), "lets them compete"),
+        "mean at the end": (split(leak=True), "output"),
+        "detached": (split(detached=True), "no gradient reaches"),
+        "no return": (split_without_return, "is the return missing?"),
+        "the course's": (lambda: OurSplit, "the course's `SplitAttention`"),
+    },
+    "05.8": {
+        "after the filter": (host("filter"), "stand after the projection"),
+        "after the sum": (host("sum"), "scale the sum with the shortcut"),
+        "not in the first block": (host(first=False), "all seventeen"),
+        "3 from 64 on": (host(kernel=lambda channels: 3 if channels >= 64 else 1), "3 from 96 on"),
+        "3 above 96": (host(kernel=lambda channels: 3 if channels > 96 else 1), "at 96 it is 3 already"),
+        "3 everywhere": (host(kernel=lambda channels: 3), "is 3 in every block"),
+        "1 everywhere": (host(kernel=lambda channels: 1), "is 1 in every block"),
+        "before the norm": (host("norm"), "05.8 not yet"),
+        "another dropout": (host(dropout=0.2), "dropout"),
+        "SE": (host(gate=squeezes), "05.8 not yet"),
+        "no gates": (lambda: partial(torchvision.models.mobilenet_v2, weights=None, dropout=0.25),
+                     "there are no gates"),
+        "no return": (lambda: (lambda: None), "is the return missing?"),
+        "ready made": (lambda: (lambda: lw.create_model("mobilenet_v2_eca")), "the course's `mobilenet_v2_eca`"),
     },
 }
 SLOW = {("05.4", "SA cannot either")}
