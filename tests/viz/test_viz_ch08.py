@@ -40,9 +40,10 @@ def test_attention_is_drawn_over_the_picture_and_the_query_is_framed():
 
 def test_attention_maps_share_one_scale():
     even = torch.full((2, 2), 0.25)
-    figure = viz.query_maps(torch.rand(3, 8, 8), {"untrained": even, "trained": torch.eye(2) / 2}, (0, 0))
+    figure = viz.query_maps(torch.rand(3, 8, 8), {"untrained": even, "trained": torch.eye(2) / 2})
     assert {panel.images[0].get_clim() for panel in figure.axes[1:3]} == {(0, 50)}
-    assert "one colour scale" in figure.alt and figure.axes[3].get_ylabel() == "weight (%)"
+    assert "all positions of 2 × 2, on one colour scale" in figure.alt and not figure.axes[1].patches
+    assert figure.axes[3].get_ylabel() == "weight (%)"
 
 
 def test_steps_lead_from_resnet_to_convnext():

@@ -64,12 +64,13 @@ def number_grids(grids: Mapping[str, tuple[Tensor, Tensor]], *, title: str | Non
 
 
 @themed
-def query_maps(picture: Tensor, weights: Mapping[str, Tensor], query: Sequence[int], *,
+def query_maps(picture: Tensor, weights: Mapping[str, Tensor], query: Sequence[int] | None = None, *,
                    title: str | None = None) -> Figure:
-    """A picture, and over it what one position reads: a panel an attention map, all on one colour scale with its bar.
+    """A picture, and beside it what is read of it: a panel an attention map, all on one colour scale with its bar.
 
     `picture` is as for `image`; `weights` maps a name to (rows, columns) whose cells cover the picture evenly and sum
-    to 1; `query` is (row, column) of the position that reads, in cells, and is framed. Raises ValueError for weights
+    to 1; `query` is (row, column) of the position that reads, in cells, and is framed; None: a mean over all that read.
+    Raises ValueError for weights
     of differing shapes or negative weights, and for a query that lies outside of them.
     """
     require_entries(weights, "(rows, columns)")
@@ -80,13 +81,15 @@ def query_maps(picture: Tensor, weights: Mapping[str, Tensor], query: Sequence[i
         if one.shape != (rows, columns) or one.min() < 0:
             raise ValueError(f"{name!r} must hold weights that are not negative, ({rows}, {columns}); "
                              f"got shape {one.shape} from {one.min():.3g}")
-    row, column = query
-    if not (0 <= row < rows and 0 <= column < columns):
-        raise ValueError(f"query must lie in {rows} × {columns} cells, got {tuple(query)}")
+    asks = f"all positions of {rows} × {columns}"
+    if query is not None:
+        row, column = query
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise ValueError(f"query must lie in {rows} × {columns} cells, got {tuple(query)}")
+        asks = f"the position in row {row}, column {column} of {rows} × {columns}"
     sentences = [f"{name}, from {100 * one.min():.2g} to {100 * one.max():.2g} %" for name, one in maps.items()]
     figure, axes = new_figure(9.4, 8.6 / (len(maps) + 1) + 0.5 + 0.3 * bool(title), columns=len(maps) + 1, alt=(
-        f"{title or 'Attention'}: the picture, and weights of the position in row {row}, column {column} of "
-        f"{rows} × {columns}, on one colour scale: {listed(sentences)}."))
+        f"{title or 'Attention'}: the picture, and weights of {asks}, on one colour scale: {listed(sentences)}."))
     height, width = pixels.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     scale = Normalize(0, 100 * max(float(one.max()) for one in maps.values()))
@@ -95,8 +98,9 @@ def query_maps(picture: Tensor, weights: Mapping[str, Tensor], query: Sequence[i
             panel.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
         else:
             panel.imshow(100 * one, extent=extent, norm=scale)
-        panel.add_patch(Rectangle((column * width / columns - 0.5, row * height / rows - 0.5), width / columns,
-                                  height / rows, fill=False, edgecolor=PALETTE["orange"], linewidth=2.2))
+        if query is not None:
+            panel.add_patch(Rectangle((column * width / columns - 0.5, row * height / rows - 0.5), width / columns,
+                                      height / rows, fill=False, edgecolor=PALETTE["orange"], linewidth=2.2))
         panel.set_title(name, fontsize=9.5, fontweight="normal")
         panel.set_axis_off()
     bar = figure.colorbar(ScalarMappable(scale), ax=list(axes), fraction=0.03, pad=0.02, shrink=0.75)
