@@ -495,8 +495,8 @@ class _Layer(nn.Module):
 
 
 BUGS = {
-    "heads": "the heads are cut out of the wrong axes: the shapes agree, but each head gets all channels of some tokens, "
-             "where it must get some channels of all tokens",
+    "heads": "the heads are cut out of the wrong axes: the shapes agree, but each head gets all channels of some "
+             "tokens, where it must get some channels of all tokens",
     "scale": "the scores are divided by the root of all channels; a head sums over its own alone",
     "shortcut": "the first shortcut carries the normalised tokens; it must carry the tokens as they came",
 }

@@ -224,7 +224,7 @@ def mobilevit_xxs(num_classes: int = 1000, in_channels: int = 3) -> MobileViT:
     **PAPER, reference="timm mobilevit_xs", published_params_m=2.3, published_macs_m=700, published_top1=74.8,
     counted_params=2_317_848, counted_macs=1_025_911_808,
     note="Table 3 of the paper gives 0.7 G multiply-adds. That fits images of 224 x 224 without the products of "
-         "attention, 703 M; at 256 x 256 these are 909 M without and 1026 M with the products. PaddleClas lists 931 M."))
+         "attention, 703 M; at 256 x 256 it is 909 M without them, 1026 M with them. PaddleClas lists 931 M."))
 def mobilevit_xs(num_classes: int = 1000, in_channels: int = 3) -> MobileViT:
     """MobileViT-XS, untrained."""
     return MobileViT(XS, 4, num_classes, in_channels)

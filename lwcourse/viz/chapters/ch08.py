@@ -5,14 +5,12 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from lwcourse.layers import LayerNorm2d
-
 from lwcourse.viz.labels import listed, log_axis, log_limits, require_entries, short_count
 from lwcourse.viz.maps import SIGNED, _pixels
 from lwcourse.viz.receptive_field import plane
