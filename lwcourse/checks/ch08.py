@@ -421,8 +421,6 @@ def attention_counts(answer: Mapping[str, float]) -> str:
     whole = _attention_counts(IMAGES, pixels)
     compare_parts(answer, right, {
         "this is for one image, and there are three: each has sequences of its own": one,
-        "sequences and tokens are exchanged: a sequence holds one pixel of each patch, and there is one for each pixel "
-        "of a patch": {"sequences": right["tokens"], "tokens": right["sequences"]},
         "these are the MACs and weights of one sequence; add up all sequences": per_sequence,
         "that is attention over all pixels of an image in one sequence; the map is unfolded to four":
             {"sequences": IMAGES, **{label: whole[label] for label in COUNTS[1:]}},

@@ -532,7 +532,7 @@ WRONG = {
     "08.5": {
         "one image": (lambda: {"sequences": 4, "tokens": 140, "weights": 313_600, "product_macs": 7_526_400,
                                "linear_macs": 5_160_960}, "for one image, and there are three"),
-        "exchanged": (counts(sequences=140, tokens=12), "sequences and tokens are exchanged"),
+        "exchanged": (counts(sequences=140, tokens=12), "sequences and tokens are exchanged: each"),
         "one sequence": (counts(weights=78_400, product_macs=1_881_600, linear_macs=1_290_240), "of one sequence"),
         "all pixels": (lambda: {"sequences": 3, "tokens": 560, "weights": 3_763_200, "product_macs": 90_316_800,
                                 "linear_macs": 15_482_880}, "attention over all pixels"),
@@ -569,7 +569,7 @@ WRONG = {
     },
     "08.7": {
         "norm before the mean": (lambda: _mistaken("norm first"), "before the mean; it comes after"),
-        "no norm": (lambda: _mistaken("no norm"), "is missing"),
+        "no norm": (lambda: _mistaken("no norm"), "between the mean and the linear layer is missing"),
         "norm in the stem": (lambda: _mistaken("stem norm"), "this stem has none"),
         "one block, repeated": (lambda: _mistaken("one block"), "repeats the module"),
         "maximum": (lambda: _mistaken("maximum"), "not its mean"),
