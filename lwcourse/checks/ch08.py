@@ -9,12 +9,17 @@ from lwcourse.checks import CheckFailed, Score, exercise, fail
 from lwcourse.checks.helpers import (
     a_builder,
     a_function,
+    a_module_class,
     banded,
+    compare_blocks,
     compare_functions,
     compare_numbers,
+    compare_parts,
     counted_macs,
     counted_parameters,
+    naming_mistakes,
     refuse_missing_keys,
+    refuse_other_order,
     refuse_over_budget,
     refuse_ready_made,
     refuse_without_attention,
@@ -23,7 +28,9 @@ from lwcourse.checks.helpers import (
     watch,
 )
 from lwcourse.data import load_data
-from lwcourse.models.mobilevit import PATCH, fold, unfold
+from lwcourse.layers import LayerNorm2d
+from lwcourse.models.convnext import EPS, ConvNeXtBlock
+from lwcourse.models.mobilevit import PATCH, Attention, fold, unfold
 from lwcourse.profile import profile
 from lwcourse.registry import create_model
 
@@ -395,3 +402,216 @@ def hybrid(answer: Callable[[], nn.Module]) -> Score:
     return banded(accuracy, LEAST_ACCURACY, GOOD_ACCURACY, f", with {macs:,} of {MAX_MACS:,} MACs and {params:,} of "
                   f"{MAX_PARAMS:,} parameters", "within both budgets, but it learned too little of the digits",
                   "which of its parts see edges and strokes, and how large is the map that attention gets?")
+
+
+IMAGES, CHANNELS, HEADS, HEIGHT, WIDTH = 3, 48, 4, 28, 20  # of exercise 08.5
+COUNTS = "sequences", "tokens", "weights", "product_macs", "linear_macs"
+
+
+@exercise("08.5", title="Count before you build", minutes=10, difficulty="easy", expects=dict)
+def attention_counts(answer: Mapping[str, float]) -> str:
+    """`answer` has the numbers of COUNTS for one attention over a map that is unfolded to patches of 2 x 2."""
+    refuse_missing_keys(answer, COUNTS)
+    right = _counts(IMAGES, HEIGHT, WIDTH)
+    one, half = _counts(1, HEIGHT, WIDTH), right["product_macs"] // 2
+    per_sequence = {"weights": right["weights"] // right["sequences"],
+                    "product_macs": right["product_macs"] // right["sequences"],
+                    "linear_macs": right["linear_macs"] // right["sequences"]}
+    pixels = HEIGHT * WIDTH
+    whole = _attention_counts(IMAGES, pixels)
+    compare_parts(answer, right, {
+        "this is for one image, and there are three: each has sequences of its own": one,
+        "these are the MACs and weights of one sequence; add up all sequences": per_sequence,
+        "that is attention over all pixels of an image in one sequence; the map is unfolded to four":
+            {"sequences": IMAGES, **{label: whole[label] for label in COUNTS[1:]}},
+        "tokens: that is all pixels of the map; a sequence has one of each patch of four": {"tokens": pixels},
+        "tokens: half of each side makes a quarter of the pixels, not half": {"tokens": pixels // 2},
+        "sequences: there is one for each pixel of a patch, and a patch of 2 x 2 has four": {"sequences": 2 * IMAGES},
+        "weights: each head has its own": {"weights": right["weights"] // HEADS},
+        "weights: T tokens that read T tokens have T * T weights a head": {
+            "weights": right["sequences"] * HEADS * right["tokens"]},
+        "product_macs: there are two products, of queries with keys and of weights with values": {"product_macs": half},
+        "product_macs: heads do not multiply the work: each works on its part of the channels":
+            {"product_macs": HEADS * right["product_macs"]},
+        "product_macs: you count a multiply and an add as two; one MAC is both": {
+            "product_macs": 2 * right["product_macs"], "linear_macs": 2 * right["linear_macs"]},
+        "linear_macs: there are four linear layers: queries, keys, values, and the one that mixes the heads":
+            {"linear_macs": right["linear_macs"] * 3 // 4},
+        "linear_macs: that is one linear layer of the four": {"linear_macs": right["linear_macs"] // 4},
+        "linear_macs: these are parameters, or the MACs of one token; every token goes through the layers":
+            {"linear_macs": 4 * CHANNELS**2},
+        "linear_macs: the MLP is not part of the attention": {"linear_macs": 2 * right["linear_macs"]},
+    })
+    return "Five right numbers, and nothing was run."
+
+
+def _counts(images: int, height: int, width: int) -> dict[str, int]:
+    sequences, tokens, _ = unfold(torch.empty(images, CHANNELS, height, width, device="meta")).shape
+    return {"sequences": sequences, "tokens": tokens, **_attention_counts(sequences, tokens)}
+
+
+def _attention_counts(sequences: int, tokens: int) -> dict[str, int]:
+    with torch.device("meta"):
+        attention = Attention(CHANNELS, HEADS)
+        weights = attention.weights(torch.empty(sequences, tokens, CHANNELS))
+        cost = profile(attention, (tokens, CHANNELS))
+    linear = sum(layer.macs for layer in cost.layers if layer.name)
+    return {"tokens": tokens, "weights": weights.numel(), "product_macs": sequences * (cost.macs - linear),
+            "linear_macs": sequences * linear}
+
+
+class _Layer(nn.Module):
+    """A transformer layer as in exercise 08.6, or with some of BUGS."""
+    bugs: frozenset[str] = frozenset()
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.qkv, self.project = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
+
+    def attention(self, x: Tensor) -> Tensor:
+        images, tokens, channels = x.shape
+        depth = channels // self.heads
+        parts = self.qkv(x).chunk(3, dim=-1)
+        if "heads" in self.bugs:
+            q, k, v = (y.reshape(images, self.heads, tokens, depth) for y in parts)
+        else:
+            q, k, v = (y.reshape(images, tokens, self.heads, depth).transpose(1, 2) for y in parts)
+        scores = q @ k.transpose(-2, -1) / (channels if "scale" in self.bugs else depth)**0.5
+        y = scores.softmax(dim=-1) @ v
+        return self.project((y if "heads" in self.bugs else y.transpose(1, 2)).reshape(images, tokens, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "shortcut" in self.bugs:
+            x = self.norm1(x)
+            x = x + self.attention(x)
+        else:
+            x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+BUGS = {
+    "heads": "the heads are cut out of the wrong axes: the shapes agree, but each head gets all channels of some "
+             "tokens, where it must get some channels of all tokens",
+    "scale": "the scores are divided by the root of all channels; a head sums over its own alone",
+    "shortcut": "the first shortcut carries the normalised tokens; it must carry the tokens as they came",
+}
+LAYER_CASES = [((16, 4), (2, 9, 16)), ((12, 2), (3, 5, 12))]
+
+
+def _with_bugs(*bugs: str) -> type[_Layer]:
+    return type("Buggy", (_Layer,), {"bugs": frozenset(bugs)})
+
+
+@exercise("08.6", title="Three planted bugs", minutes=15, difficulty="medium", expects=a_module_class)
+def mended_layer(answer: Callable[..., nn.Module]) -> str:
+    """`answer(channels, heads)` builds a transformer layer for (N, T, channels)."""
+    refuse_other_order(answer, ("channels", "heads"))
+    names = list(BUGS)
+    mistakes = {f"all three bugs are still in it. One of them: {BUGS['shortcut']}": _with_bugs(*names)}
+    for mended, left, other in (names, names[1:] + names[:1], names[2:] + names[:2]):
+        mistakes[f"one bug is mended ({mended}), and two are left. One of them: {BUGS[left]}"] = _with_bugs(left, other)
+    for name, words in BUGS.items():
+        mistakes[f"two bugs are mended, and one is left: {words}"] = _with_bugs(name)
+    with naming_mistakes(answer, mistakes, LAYER_CASES):
+        compare_blocks(answer, _Layer, LAYER_CASES, "print the shapes, and say of each axis what it counts")
+    return "All three are mended."
+
+
+class _Isotropic(nn.Module):
+    """A ConvNeXt without stages (section 3.3 of its paper), or with one mistake."""
+    mistake = ""
+
+    def __init__(self, channels: int, depth: int, patch: int, num_classes: int):
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, patch, stride=patch)
+        if self.mistake == "stem norm":
+            self.stem = nn.Sequential(self.stem, LayerNorm2d(channels, eps=EPS))
+        if self.mistake == "one block":
+            self.blocks = nn.Sequential(*[ConvNeXtBlock(channels)] * depth)
+        else:
+            self.blocks = nn.Sequential(*(ConvNeXtBlock(channels) for _ in range(depth)))
+        self.norm = nn.Identity() if self.mistake == "no norm" else nn.LayerNorm(channels, eps=EPS)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.stem(x))
+        if self.mistake == "norm first":
+            return self.classifier(self.norm(x.permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+        if self.mistake == "maximum":
+            return self.classifier(self.norm(x.amax(dim=(2, 3))))
+        return self.classifier(self.norm(x.mean(dim=(2, 3))))
+
+
+def _mistaken(mistake: str) -> type[_Isotropic]:
+    return type("Mistaken", (_Isotropic,), {"mistake": mistake})
+
+
+ISOTROPIC_MISTAKES = {
+    "the LayerNorm works on each pixel, before the mean; it comes after the mean": _mistaken("norm first"),
+    "the LayerNorm between the mean and the linear layer is missing": _mistaken("no norm"),
+    "there is a norm after the patches; this stem has none": _mistaken("stem norm"),
+    "one block runs several times, with the same weights: `[block] * depth` repeats the module. Build a new one each "
+    "time": _mistaken("one block"),
+    "the largest value of each channel is taken, not its mean": _mistaken("maximum"),
+}
+ISOTROPIC_CASES = [((12, 2, 4, 10), (2, 3, 16, 24)), ((8, 3, 2, 5), (1, 3, 10, 8))]
+
+
+@exercise("08.7", title="A ConvNeXt without stages", minutes=20, difficulty="medium", expects=a_module_class)
+def isotropic(answer: Callable[..., nn.Module]) -> str:
+    """`answer(channels, depth, patch, num_classes)` builds an isotropic ConvNeXt for (N, 3, H, W)."""
+    refuse_other_order(answer, ("channels", "depth", "patch", "num_classes"))
+    with naming_mistakes(answer, ISOTROPIC_MISTAKES, ISOTROPIC_CASES):
+        compare_blocks(answer, _Isotropic, ISOTROPIC_CASES, macs=True)
+    return "Equal for two sizes of patch, with images that are not square."
+
+
+def reference_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm of the channels of each pixel of a map (N, C, H, W)."""
+    return F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps).permute(0, 3, 1, 2)
+
+
+def _norm(axes: int | tuple[int, ...] = 1, *, correction: int = 0, eps_outside: bool = False, root: bool = True,
+          centred: bool = True, weighted: bool = True, shifted: bool = True):
+    """The same by its formula, or with one mistake."""
+    def norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        mean = x.mean(axes, keepdim=True)
+        variance = x.var(axes, correction=correction, keepdim=True)
+        spread = variance.sqrt() + eps if eps_outside else (variance + eps).sqrt() if root else variance + eps
+        y = (x - mean if centred else x) / spread
+        y = y * weight.view(-1, 1, 1) if weighted else y
+        return y + bias.view(-1, 1, 1) if shifted else y
+    return norm
+
+
+NORM_MISTAKES = {
+    "mean and variance are taken over all of an image; each pixel has its own, over its channels": _norm((1, 2, 3)),
+    "mean and variance are taken over the pixels of each channel; take them over the channels of each pixel":
+        _norm((2, 3)),
+    "mean and variance are taken over the batch, as BatchNorm does; take them over the channels of each pixel":
+        _norm((0, 2, 3)),
+    "mean and variance are taken along the last axis, the columns; the channels are axis 1": _norm(-1),
+    "the variance is divided by C - 1 (x.var does that unless correction=0); divide by C": _norm(correction=1),
+    "eps is added to the root; it belongs below the root": _norm(eps_outside=True),
+    "the root of the variance is missing": _norm(root=False),
+    "the mean is not subtracted": _norm(centred=False),
+    "weight is not used": _norm(weighted=False),
+    "bias is not added": _norm(shifted=False),
+    "weight and bias are not used": _norm(weighted=False, shifted=False),
+}
+
+
+@exercise("08.8", title="LayerNorm for maps", minutes=10, difficulty="easy", expects=a_function)
+def layer_norm_of_maps(answer: Callable[..., Tensor]) -> str:
+    """`answer(x, weight, bias, eps)` normalises the channels of each pixel of x, (N, C, H, W)."""
+    cases = []
+    for shape, eps in (((2, 6, 4, 6), 0.2), ((3, 5, 2, 3), 1e-6)):
+        cases.append((2 * torch.randn(shape) + 1, torch.randn(shape[1]), torch.randn(shape[1]), eps))
+    with watch() as ran:
+        answer(*(value.clone() if isinstance(value, Tensor) else value for value in cases[0]))
+    refuse_ready_made(ran, ("LayerNorm2d",))
+    compare_functions(answer, reference_norm, cases, NORM_MISTAKES, gradients=True)
+    return "Equal, with a small eps and with a large one."

@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+import lwcourse as lw
 from lwcourse import viz
 from lwcourse.models.mobilevit import unfold
 
@@ -33,8 +34,27 @@ def test_attention_is_drawn_over_the_picture_and_the_query_is_framed():
     weights = torch.full((2, 2), 0.2)
     weights[0, 1] = 0.4
     figure = viz.query_maps(torch.rand(3, 8, 8), {"head": weights}, (1, 0))
-    assert len(figure.axes) == 2 and figure.axes[1].images[1].get_array()[0, 1] == pytest.approx(0.4)
+    assert len(figure.axes) == 3 and figure.axes[1].images[0].get_array()[0, 1] == pytest.approx(40)
     assert figure.axes[1].patches[0].get_xy() == (-0.5, 3.5) and "from 20 to 40 %" in figure.alt
+
+
+def test_attention_maps_share_one_scale():
+    even = torch.full((2, 2), 0.25)
+    figure = viz.query_maps(torch.rand(3, 8, 8), {"untrained": even, "trained": torch.eye(2) / 2})
+    assert {panel.images[0].get_clim() for panel in figure.axes[1:3]} == {(0, 50)}
+    assert "all positions of 2 × 2, on one colour scale" in figure.alt and not figure.axes[1].patches
+    assert figure.axes[3].get_ylabel() == "weight (%)"
+
+
+def test_steps_lead_from_resnet_to_convnext():
+    with torch.device("meta"):
+        counts = {name: lw.profile(network, (3, 64, 64)) for name, network in viz.convnext_steps()}
+        first, last = (lw.profile(lw.create_model(name), (3, 64, 64)) for name in ("resnet50", "convnext_tiny"))
+    found = list(counts.values())
+    assert (found[0].macs, found[0].params) == (first.macs, first.params)
+    scales = sum(depth * channels for depth, channels in ((3, 96), (3, 192), (9, 384), (3, 768)))
+    assert (found[-1].macs, found[-1].params + scales) == (last.macs, last.params)
+    assert len(counts) == 13 and len({count.params for count in found[:6]}) == 6
 
 
 def test_biases_are_mirrored_about_the_query():

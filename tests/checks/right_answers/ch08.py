@@ -6,6 +6,7 @@ from torch import nn
 
 from lwcourse.layers import ConvBNAct
 from lwcourse.models import levit
+from lwcourse.models.convnext import ConvNeXtBlock
 from lwcourse.models.mobilevit import InvertedResidual, MobileViTBlock
 
 
@@ -195,6 +196,186 @@ class Pooled(nn.Module):
         return self.fc(self.attention(self.query.expand(len(x), 2, 32), tokens, tokens)[0].flatten(1))
 
 
+COUNTS = {"sequences": 12, "tokens": 140, "weights": 940_800, "product_macs": 22_579_200, "linear_macs": 15_482_880}
+
+
+def by_formula():
+    t, n, d, heads = 14 * 10, 3 * 4, 48, 4
+    return {"sequences": n, "tokens": t, "weights": n * heads * t**2, "product_macs": 2 * n * t**2 * d,
+            "linear_macs": 4 * n * t * d**2}
+
+
+class MendedInPlaceOf(nn.Module):
+    """As the sheet's class, mended."""
+
+    def __init__(self, channels, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.qkv, self.project = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
+
+    def attend(self, x):
+        n, t, d = x.shape
+        q, k, v = (y.reshape(n, t, self.heads, d // self.heads).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
+        scores = q @ k.transpose(-2, -1) / (d // self.heads)**0.5
+        return self.project((scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, t, d))
+
+    def forward(self, x):
+        x = x + self.attend(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class MendedFused(MendedInPlaceOf):
+    def attend(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class MendedEinsum(MendedInPlaceOf):
+    def attend(self, x):
+        q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in self.qkv(x).chunk(3, dim=-1))
+        weights = torch.einsum("nqhd,nkhd->nhqk", q, k).div(q.shape[-1]**0.5).softmax(-1)
+        return self.project(torch.einsum("nhqk,nkhd->nqhd", weights, v).flatten(2))
+
+
+class MendedByHeads(MendedInPlaceOf):
+    def attend(self, x):
+        done = []
+        for q, k, v in zip(*(y.chunk(self.heads, dim=-1) for y in self.qkv(x).chunk(3, dim=-1)), strict=True):
+            done.append(torch.softmax(q @ k.mT * q.shape[-1]**-0.5, dim=-1) @ v)
+        return self.project(torch.cat(done, dim=-1))
+
+
+class MendedSteps(MendedInPlaceOf):
+    def forward(self, x):
+        shortcut = x
+        y = self.attend(self.norm1(x))
+        x = shortcut + y
+        return torch.add(x, self.mlp(self.norm2(x)))
+
+
+class MendedApart(nn.Module):
+    """Other names, attention and MLP as modules of their own."""
+
+    def __init__(self, channels, heads):
+        super().__init__()
+        self.first = nn.ModuleDict({"norm": nn.LayerNorm(channels), "work": Heads(channels, heads)})
+        self.second = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.SiLU(),
+                                    nn.Linear(2 * channels, channels))
+
+    def forward(self, x):
+        x = self.first["work"](self.first["norm"](x)) + x
+        return self.second(x) + x
+
+
+class Heads(nn.Module):
+    def __init__(self, channels, heads):
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+
+    def forward(self, x):
+        n, t, d = x.shape
+        q, k, v = self.qkv(x).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.out(F.scaled_dot_product_attention(q, k, v).permute(0, 2, 1, 3).reshape(n, t, d))
+
+
+class Isotropic(nn.Module):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, patch, stride=patch)
+        self.blocks = nn.Sequential(*[ConvNeXtBlock(channels) for _ in range(depth)])
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, x):
+        return self.head(self.norm(self.blocks(self.stem(x)).mean(dim=(2, 3))))
+
+
+class IsotropicPooled(Isotropic):
+    def forward(self, x):
+        return self.head(self.norm(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 1).flatten(1)))
+
+
+class IsotropicList(nn.Module):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, channels, patch, patch)])
+        for _ in range(depth):
+            self.layers.append(ConvNeXtBlock(channels))
+        self.end = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(channels, 1e-6),
+                                 nn.Linear(channels, num_classes))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.end(x)
+
+
+class OwnBlock(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.filter, self.norm = nn.Conv2d(c, c, 7, padding=3, groups=c), nn.LayerNorm(c, eps=1e-6)
+        self.up, self.down = nn.Linear(c, 4 * c), nn.Linear(4 * c, c)
+        self.scale = nn.Parameter(torch.full((c, 1, 1), 1e-6))
+
+    def forward(self, x):
+        y = self.norm(self.filter(x).permute(0, 2, 3, 1))
+        return x + self.scale * self.down(F.gelu(self.up(y))).permute(0, 3, 1, 2)
+
+
+class IsotropicOwn(Isotropic):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__(channels, depth, patch, num_classes)
+        self.blocks = nn.Sequential(*[OwnBlock(channels) for _ in range(depth)])
+
+
+class IsotropicTorchvision(Isotropic):
+    def __init__(self, channels, depth, patch, num_classes):
+        from torchvision.models.convnext import CNBlock
+
+        super().__init__(channels, depth, patch, num_classes)
+        self.blocks = nn.Sequential(*[CNBlock(channels, 1e-6, 0.0) for _ in range(depth)])
+
+
+class IsotropicSequential(nn.Sequential):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__(nn.Conv2d(3, channels, patch, patch), *(ConvNeXtBlock(channels) for _ in range(depth)),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(channels, eps=1e-6),
+                         nn.Linear(channels, num_classes))
+
+
+def norm_by_formula(x, weight, bias, eps):
+    mean = x.mean(dim=1, keepdim=True)
+    variance = ((x - mean)**2).mean(dim=1, keepdim=True)
+    return (x - mean) / (variance + eps).sqrt() * weight[:, None, None] + bias[:, None, None]
+
+
+def norm_by_var(x, weight, bias, eps):
+    variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+    return torch.rsqrt(variance + eps) * (x - mean) * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
+
+
+def norm_permuted(x, weight, bias, eps):
+    y = x.permute(0, 2, 3, 1)
+    y = (y - y.mean(-1, keepdim=True)) / torch.sqrt(y.var(-1, unbiased=False, keepdim=True) + eps)
+    return (y * weight + bias).permute(0, 3, 1, 2)
+
+
+def norm_by_torch(x, weight, bias, eps):
+    return F.layer_norm(x.movedim(1, -1), [len(weight)], weight, bias, eps).movedim(-1, 1)
+
+
+def norm_by_module(x, weight, bias, eps):
+    y = nn.LayerNorm(x.shape[1], eps, elementwise_affine=False)(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return weight.reshape(-1, 1, 1) * y + bias.reshape(-1, 1, 1)
+
+
+def norm_by_squares(x, weight, bias, eps):
+    mean, square = x.mean(1, keepdim=True), (x**2).mean(1, keepdim=True)
+    return torch.einsum("nchw,c->nchw", (x - mean) * (square - mean**2 + eps)**-0.5, weight) + bias[None, :, None, None]
+
+
 RIGHT = {
     "08.1": {"permute": lambda: resized(by_permute), "slices": lambda: resized(by_slices),
              "pixel_unshuffle": lambda: resized(by_unshuffle), "F.unfold": lambda: resized(by_unfold),
@@ -220,6 +401,23 @@ RIGHT = {
                                                             F.scaled_dot_product_attention(q, k, v), 24), 24),
         "a class that pools": lambda: Pooled,
     },
+    "08.5": {
+        "numbers": lambda: dict(COUNTS),
+        "by the formulas": by_formula,
+        "floats": lambda: {key: float(value) for key, value in COUNTS.items()},
+        "tensors": lambda: {key: torch.tensor(value) for key, value in COUNTS.items()},
+        "numpy": lambda: {key: np.int64(value) for key, value in COUNTS.items()},
+        "further keys": lambda: {"patches": 140, **COUNTS},
+    },
+    "08.6": {"mended": lambda: MendedInPlaceOf, "PyTorch's function": lambda: MendedFused,
+             "einsum": lambda: MendedEinsum, "head by head": lambda: MendedByHeads,
+             "in steps": lambda: MendedSteps, "modules of their own": lambda: MendedApart},
+    "08.7": {"a class": lambda: Isotropic, "pooled": lambda: IsotropicPooled, "a ModuleList": lambda: IsotropicList,
+             "an own block": lambda: IsotropicOwn, "torchvision's block": lambda: IsotropicTorchvision,
+             "nn.Sequential": lambda: IsotropicSequential},
+    "08.8": {"the formula": lambda: norm_by_formula, "var_mean": lambda: norm_by_var,
+             "permuted": lambda: norm_permuted, "F.layer_norm": lambda: norm_by_torch,
+             "nn.LayerNorm": lambda: norm_by_module, "mean of squares": lambda: norm_by_squares},
 }
 
 SLOW = {("08.4", name) for name in list(RIGHT["08.4"])[1:]}

@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lwcourse.checks.ch08 import _attend, _deal
-from lwcourse.layers import ConvBNAct
+from lwcourse.checks.ch08 import _attend, _deal, _Isotropic, _Layer, _mistaken, _norm, _with_bugs
+from lwcourse.layers import ConvBNAct, LayerNorm2d
+from lwcourse.models.convnext import ConvNeXtBlock
 from lwcourse.models.mobilevit import MobileViTBlock, fold, unfold
 
 
@@ -177,7 +178,7 @@ def shares(numbers):
 
 
 def own(function):
-    """`function` of the six arguments, as the answer to 08.2."""
+    """`function` as an answer."""
     return lambda: function
 
 
@@ -265,6 +266,107 @@ class Diverges(nn.Module):
 
 def mixed(mix, **options):
     return design(lambda: net(Tokens(mix, **options)))
+
+
+COUNTS = {"sequences": 12, "tokens": 140, "weights": 940_800, "product_macs": 22_579_200, "linear_macs": 15_482_880}
+
+
+def counts(**other):
+    return lambda: COUNTS | other
+
+
+class OverQueries(_Layer):
+    def attention(self, x):
+        n, t, d = x.shape
+        q, k, v = (y.reshape(n, t, self.heads, -1).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
+        scores = (q @ k.transpose(-2, -1) / q.shape[-1]**0.5).softmax(dim=-2)
+        return self.project((scores @ v).transpose(1, 2).reshape(n, t, d))
+
+
+class NoSecondShortcut(_Layer):
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return self.mlp(self.norm2(x))
+
+
+class NormAfter(_Layer):
+    def forward(self, x):
+        x = self.norm1(x + self.attention(x))
+        return self.norm2(x + self.mlp(x))
+
+
+class WithDropout(_Layer):
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.1, self.training)
+
+
+class OtherOrder(_Layer):
+    def __init__(self, heads, channels):
+        super().__init__(channels, heads)
+
+
+class Detached(_Layer):
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x).detach())
+        return x + self.mlp(self.norm2(x))
+
+
+class PlainList(_Isotropic):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__(channels, depth, patch, num_classes)
+        del self.blocks
+        self.parts = [ConvNeXtBlock(channels) for _ in range(depth)]
+
+    def forward(self, x):
+        x = self.stem(x)
+        for part in self.parts:
+            x = part(x)
+        return self.classifier(self.norm(x.mean(dim=(2, 3))))
+
+
+class OneMore(_Isotropic):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__(channels, depth + 1, patch, num_classes)
+
+
+class Overlapping(_Isotropic):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__(channels, depth, patch, num_classes)
+        self.stem = nn.Conv2d(3, channels, 2 * patch - 1, stride=patch, padding=patch - 1)
+
+
+class NoEps(_Isotropic):
+    def __init__(self, channels, depth, patch, num_classes):
+        super().__init__(channels, depth, patch, num_classes)
+        self.norm = nn.LayerNorm(channels)
+
+
+class PatchLast(_Isotropic):
+    def __init__(self, patch, channels, depth, num_classes):
+        super().__init__(channels, depth, patch, num_classes)
+
+
+class Twice(_Isotropic):
+    def forward(self, x):
+        y = self.stem(x)
+        self.blocks(y)
+        return self.classifier(self.norm(self.blocks(y).mean(dim=(2, 3))))
+
+
+def of_the_course(x, weight, bias, eps):
+    norm = LayerNorm2d(x.shape[1], eps=eps)
+    return norm(x) * weight[:, None, None] + bias[:, None, None]
+
+
+def norm_detached(x, weight, bias, eps):
+    mean, variance = x.detach().mean(1, keepdim=True), x.detach().var(1, correction=0, keepdim=True)
+    return (x - mean) / (variance + eps).sqrt() * weight[:, None, None] + bias[:, None, None]
+
+
+def norm_in_place(x, weight, bias, eps):
+    y = _norm()(x, weight, bias, eps)
+    x -= x.mean(1, keepdim=True)
+    return y
 
 
 ATTENDS = net(MobileViTBlock(16, 32, 1))
@@ -426,6 +528,74 @@ WRONG = {
             Tokens(lambda m, t: t + m.attention(t, t, t)[0], 48), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
             nn.Linear(48, 10))), "learned too little"),
         "diverges": (design(lambda: Diverges()), "training failed"),
+    },
+    "08.5": {
+        "one image": (lambda: {"sequences": 4, "tokens": 140, "weights": 313_600, "product_macs": 7_526_400,
+                               "linear_macs": 5_160_960}, "for one image, and there are three"),
+        "exchanged": (counts(sequences=140, tokens=12), "sequences and tokens are exchanged: each"),
+        "one sequence": (counts(weights=78_400, product_macs=1_881_600, linear_macs=1_290_240), "of one sequence"),
+        "all pixels": (lambda: {"sequences": 3, "tokens": 560, "weights": 3_763_200, "product_macs": 90_316_800,
+                                "linear_macs": 15_482_880}, "attention over all pixels"),
+        "all pixels as tokens": (counts(tokens=560), "all pixels of the map"),
+        "half the pixels": (counts(tokens=280), "makes a quarter"),
+        "two sequences an image": (counts(sequences=6), "a patch of 2 x 2 has four"),
+        "one head": (counts(weights=235_200), "each head has its own"),
+        "a weight a token": (counts(weights=6_720), "T * T weights"),
+        "one product": (counts(product_macs=11_289_600), "there are two products"),
+        "times heads": (counts(product_macs=90_316_800), "heads do not multiply the work"),
+        "doubled": (counts(product_macs=45_158_400, linear_macs=30_965_760), "one MAC is both"),
+        "three layers": (counts(linear_macs=11_612_160), "there are four linear layers"),
+        "one layer": (counts(linear_macs=3_870_720), "one linear layer of the four"),
+        "parameters": (counts(linear_macs=9_216), "every token goes through"),
+        "with the MLP": (counts(linear_macs=30_965_760), "the MLP is not part"),
+        "keys": (lambda: {"tokens": 140}, "the keys must be"),
+        "a guess": (counts(weights=1_000_000), "weights: 1,000,000"),
+        "text": (counts(weights="many"), "not a number"),
+    },
+    "08.6": {
+        "as it was": (lambda: _with_bugs("heads", "scale", "shortcut"), "all three bugs are still in it"),
+        "heads and scale left": (lambda: _with_bugs("heads", "scale"), "two are left. One of them: the heads"),
+        "heads and shortcut left": (lambda: _with_bugs("heads", "shortcut"), "two are left. One of them: the first"),
+        "scale and shortcut left": (lambda: _with_bugs("scale", "shortcut"), "two are left. One of them: the scores"),
+        "heads left": (lambda: _with_bugs("heads"), "one is left: the heads are cut out of the wrong axes"),
+        "scale left": (lambda: _with_bugs("scale"), "one is left: the scores are divided"),
+        "shortcut left": (lambda: _with_bugs("shortcut"), "one is left: the first shortcut"),
+        "softmax over queries": (lambda: OverQueries, "but the reference"),
+        "no second shortcut": (lambda: NoSecondShortcut, ["reference"]),
+        "norm after the sum": (lambda: NormAfter, ["reference"]),
+        "dropout": (lambda: WithDropout, "not in training mode"),
+        "other order": (lambda: OtherOrder, "come in another order"),
+        "detached": (lambda: Detached, "gradient"),
+    },
+    "08.7": {
+        "norm before the mean": (lambda: _mistaken("norm first"), "before the mean; it comes after"),
+        "no norm": (lambda: _mistaken("no norm"), "between the mean and the linear layer is missing"),
+        "norm in the stem": (lambda: _mistaken("stem norm"), "this stem has none"),
+        "one block, repeated": (lambda: _mistaken("one block"), "repeats the module"),
+        "maximum": (lambda: _mistaken("maximum"), "not its mean"),
+        "a plain list": (lambda: PlainList, "is a plain Python list"),
+        "one block more": (lambda: OneMore, "reference"),
+        "patches overlap": (lambda: Overlapping, "kernel"),
+        "another eps": (lambda: NoEps, "eps"),
+        "other order": (lambda: PatchLast, "come in another order"),
+        "blocks run twice": (lambda: Twice, "more work"),
+    },
+    "08.8": {
+        "all of an image": (own(_norm((1, 2, 3))), "over all of an image"),
+        "pixels of a channel": (own(_norm((2, 3))), "over the pixels of each channel"),
+        "the batch": (own(_norm((0, 2, 3))), "as BatchNorm does"),
+        "the last axis": (own(_norm(-1)), "along the last axis"),
+        "C - 1": (own(_norm(correction=1)), "divide by C"),
+        "eps outside": (own(_norm(eps_outside=True)), "below the root"),
+        "no root": (own(_norm(root=False)), "the root of the variance is missing"),
+        "not centred": (own(_norm(centred=False)), "the mean is not subtracted"),
+        "no weight": (own(_norm(weighted=False)), "weight is not used"),
+        "no bias": (own(_norm(shifted=False)), "bias is not added"),
+        "neither": (own(_norm(weighted=False, shifted=False)), "weight and bias are not used"),
+        "the course's": (own(of_the_course), "the course's `LayerNorm2d`"),
+        "detached": (own(norm_detached), "no gradient"),
+        "in place": (own(norm_in_place), "overwrites its input"),
+        "nothing": (own(lambda *a: None), "is the return missing"),
     },
 }
 
