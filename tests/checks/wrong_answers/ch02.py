@@ -482,6 +482,47 @@ def courses_v3():
     return RepairedBlock
 
 
+def torchvisions_v3():
+    from torchvision.models.mobilenetv3 import InvertedResidual as Theirs
+    from torchvision.models.mobilenetv3 import InvertedResidualConfig
+
+    class RepairedBlock(nn.Module):
+        def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+            super().__init__()
+            row = InvertedResidualConfig(in_channels, kernel, hidden, out_channels, se,
+                                         "HS" if act is nn.Hardswish else "RE", stride, 1, 1.0)
+            self.block = Theirs(row, lambda channels: nn.BatchNorm2d(channels, 1e-3, 0.01))
+
+        def forward(self, x):
+            return self.block(x)
+    return RepairedBlock
+
+
+def stride_too_late(network):
+    """Moves each stride of a depthwise convolution to the projection after it: the output stays, the work grows."""
+    parts = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for filters, project in zip(parts, parts[1:], strict=False):
+        if filters.groups > 1:
+            filters.stride, project.stride = (1, 1), filters.stride
+    return network
+
+
+def late_v3():
+    base = v3_block()()
+
+    class RepairedBlock(base):
+        def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+            super().__init__(in_channels, hidden, out_channels, kernel, stride, se, act)
+            if not se:  # a gate would average other pixels
+                stride_too_late(self)
+    return RepairedBlock
+
+
+def late_minimal():
+    build = minimal()()
+    return lambda: stride_too_late(build())
+
+
 def v3_of_other_order():
     base = v3_block()()
 
@@ -706,6 +747,8 @@ WRONG = {
         "BatchNorm of PyTorch": (v3_block(norm={}), "eps"),
         "momentum of PyTorch": (v3_block(norm={"eps": 1e-3}), "momentum"),
         "the course's": (courses_v3, "the course's `InvertedResidualSE`"),
+        "torchvision's": (torchvisions_v3, "torchvision's `InvertedResidual`"),
+        "stride in the projection": (late_v3, "is a stride in another convolution"),
         "another order": (v3_of_other_order, "come in another order"),
     },
     "02.8": {
@@ -722,6 +765,7 @@ WRONG = {
         "one ReLU forgotten": (second_relu_forgotten, "ReLU"),
         "BatchNorm of PyTorch": (minimal(norm={}), "eps"),
         "a block short": (minimal(rows=LARGE[:-1]), "layers"),
+        "stride in the projection": (late_minimal, "is a stride in another convolution"),
         "the course's network": (finished, "the course's `MobileNetV3`"),
         "timm's network": (timms, "timm's `MobileNetV3`"),
         "the network itself": (lambda: minimal()()(), "expects a function without arguments"),
