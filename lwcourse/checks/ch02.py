@@ -6,12 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lwcourse.checks import Score, exercise
+from lwcourse.checks import Score, exercise, fail
 from lwcourse.checks.helpers import (
     a_builder,
+    a_function,
     a_module_class,
     banded,
     compare_blocks,
+    compare_numbers,
     compare_parts,
     counted_macs,
     counted_parameters,
@@ -27,7 +29,10 @@ from lwcourse.checks.helpers import (
 from lwcourse.data import load_data
 from lwcourse.layers import ConvBNAct, SqueezeExcitation, make_divisible
 from lwcourse.models.mobilenet_v2 import InvertedResidual, MobileNetV2
+from lwcourse.models.mobilenet_v3 import LARGE, InvertedResidualSE, MobileNetV3
+from lwcourse.models.mobilenext import Sandglass
 from lwcourse.profile import Profile, profile
+from lwcourse.registry import create_model
 
 # 02.1
 
@@ -256,3 +261,251 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
                   f"within both budgets ({own.macs:,} MACs, {own.params:,} parameters), but it learned too little. "
                   "Accuracy on the test digits",
                   "fewer blocks train faster; maps that reach 1 x 1 early have lost the digit's shape")
+
+
+# 02.5
+
+class Counted(NamedTuple):
+    """A block of the sheet: how it is built, and the side of its map; `inputs` and `outputs` are its channels."""
+    build: Callable[[], nn.Module]
+    side: int
+    inputs: int
+    outputs: int
+    hidden: int
+    stride: int = 1
+
+
+ON_PAPER = {
+    "inverted": Counted(lambda: InvertedResidual(32, 32, 1, 6), 28, 32, 32, 192),
+    "inverted, stride 2": Counted(lambda: InvertedResidual(32, 64, 2, 6), 28, 32, 64, 192, stride=2),
+    "no expansion": Counted(lambda: InvertedResidual(32, 16, 1, 1), 112, 32, 16, 32),
+    "sandglass": Counted(lambda: Sandglass(192, 192, 1, 6), 28, 192, 192, 32),
+}
+
+
+@exercise("02.5", title="Blocks on paper", minutes=15, difficulty="easy", expects=dict)
+def on_paper(answer: Mapping[str, int]) -> str:
+    """`answer` maps the names in ON_PAPER to the MACs of these blocks."""
+    refuse_missing_keys(answer, ON_PAPER)
+    with torch.device("meta"):
+        right = {name: profile(one.build(), (one.inputs, one.side, one.side)).macs for name, one in ON_PAPER.items()}
+    compare_parts(answer, right, {**_paper_mistakes(), **usual_mistakes(right)}, tolerance=1e-6,
+                  hint="write the pixels and the weights of each of the layers in a line of its own")
+    return "All four, without running anything."
+
+
+def _paper_mistakes() -> dict[str, dict[str, float]]:
+    """Words for a mistake, and what it leads to where it can be made."""
+    block, strided, plain, glass = ON_PAPER.values()
+    names = list(ON_PAPER)
+
+    def inverted(one: Counted, *, expand: int = 1, filter_at: int = 1, project_at: int | None = None,
+                 per_filter: int = 9, filters: int | None = None) -> int:
+        """MACs, where a layer works on the map divided by the given stride."""
+        large, last = one.side**2, project_at or one.stride
+        wide = one.hidden if filters is None else filters
+        expansion = one.inputs * one.hidden * large // expand**2 if one.hidden > one.inputs else 0
+        return (expansion + per_filter * wide * large // filter_at**2 + one.hidden * one.outputs * large // last**2)
+
+    pixels = glass.side**2
+    ends = 2 * glass.hidden * glass.inputs * pixels
+    weights = {name: sum(p.numel() for module in one.build().modules() if isinstance(module, nn.Conv2d)
+                         for p in module.parameters()) for name, one in ON_PAPER.items()}
+    return {
+        "these are weights: how often is each of them used?": weights,
+        "the depthwise convolution is missing": {
+            names[0]: inverted(block, per_filter=0), names[1]: inverted(strided, per_filter=0),
+            names[2]: inverted(plain, per_filter=0), names[3]: ends},
+        "the 3x3 convolution is depthwise: one of its filters reads one channel, not all": {
+            names[0]: inverted(block, per_filter=9 * block.hidden),
+            names[1]: inverted(strided, per_filter=9 * strided.hidden, filter_at=2),
+            names[2]: inverted(plain, per_filter=9 * plain.hidden)},
+        "with stride 2 the expansion still works on the large map: the stride is that of the depthwise convolution": {
+            names[1]: inverted(strided, expand=2, filter_at=2)},
+        "the depthwise convolution has stride 2: how many pixels does its output have?": {names[1]: inverted(strided)},
+        "after the stride the projection works on the small map": {
+            names[1]: inverted(strided, filter_at=2, project_at=1)},
+        "nothing here respects the stride: after the depthwise convolution the map is smaller": {
+            names[1]: inverted(strided, project_at=1)},
+        "with t = 1 there is nothing to expand; the block begins with the depthwise convolution": {
+            names[2]: inverted(plain) + plain.inputs * plain.hidden * plain.side**2},
+        "a sandglass has two depthwise convolutions": {names[3]: ends + 9 * glass.inputs * pixels},
+        "the depthwise convolutions of a sandglass stand at its wide ends": {
+            names[3]: ends + 2 * 9 * glass.hidden * pixels},
+    }
+
+
+# 02.6
+
+class Mixed(nn.Module):
+    """Layers under other names, with biases that stay in the count, and a norm that is none of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.Conv2d(3, 8, 3)
+        self.second, self.third = nn.BatchNorm2d(8), nn.GroupNorm(2, 8)
+        self.scale = nn.Parameter(torch.ones(8))
+        self.parts = nn.ModuleList([nn.Linear(8, 5), nn.BatchNorm2d(5)])
+
+
+COUNTED_NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "mobilenet_v2 at width 0.35": lambda: create_model("mobilenet_v2", width=0.35),
+    "mobilenet_v3_small": lambda: create_model("mobilenet_v3_small"),
+    "a small network whose layers have other names": Mixed,
+    "a network without BatchNorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2, bias=False)),
+}
+
+
+@exercise("02.6", title="Count as the papers do", minutes=10, difficulty="easy", expects=a_function)
+def without_norms(answer: Callable[[nn.Module], int]) -> str:
+    """`answer(network)` counts parameters without those of BatchNorm."""
+    right, mine = {}, {}
+    wrong: dict[str, dict[str, float]] = {words: {} for words in COUNT_MISTAKES}
+    for name, build in COUNTED_NETWORKS.items():
+        with torch.random.fork_rng(devices=[]):
+            network = build()
+        right[name] = _count(network, _is_no_norm)
+        for words, mistaken in COUNT_MISTAKES.items():
+            wrong[words][name] = mistaken(network)
+        before = [len(list(network.modules())), sum(p.numel() for p in network.parameters())]
+        mine[name] = answer(network)
+        if before != [len(list(network.modules())), sum(p.numel() for p in network.parameters())]:
+            fail(f"{name}: your function changes the network that it counts; it should only look")
+    compare_numbers(mine, right, wrong, "network.modules() gives every layer, whatever its name")
+    return f"Right for {len(right)} networks."
+
+
+def _count(network: nn.Module, counts: Callable[[nn.Module, str, nn.Parameter], bool]) -> int:
+    return sum(parameter.numel() for module in network.modules()
+               for name, parameter in module.named_parameters(recurse=False) if counts(module, name, parameter))
+
+
+def _is_no_norm(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
+    return not isinstance(module, nn.BatchNorm2d)
+
+
+COUNT_MISTAKES: dict[str, Callable[[nn.Module], int]] = {
+    "BatchNorm's weights are still in the count": lambda network: _count(network, lambda *_: True),
+    "this counts BatchNorm's weights alone": lambda network: _count(network, lambda *which: not _is_no_norm(*which)),
+    "half of BatchNorm is still in the count: it has a weight and a bias for each channel": lambda network: _count(
+        network, lambda module, name, _: not isinstance(module, nn.BatchNorm2d) or name == "bias"),
+    "the biases of other layers are missing: only BatchNorm is left out": lambda network: _count(
+        network, lambda module, name, parameter: _is_no_norm(module, name, parameter) and name != "bias"),
+    "not everything of one dimension is BatchNorm: other layers have biases, which count": lambda network: _count(
+        network, lambda module, name, parameter: parameter.ndim > 1),
+    "you go by the layers' names; in another network a convolution may be called `bn`, and a BatchNorm otherwise":
+        lambda network: sum(p.numel() for name, p in network.named_parameters() if "bn" not in name),
+    "only convolutions and linear layers are counted; a network may have other parameters": lambda network: _count(
+        network, lambda module, *_: isinstance(module, nn.Conv2d | nn.Linear)),
+    "running statistics are in the count; they are buffers, and no parameters": lambda network: _count(
+        network, _is_no_norm) + sum(buffer.numel() for buffer in network.buffers()),
+}
+
+
+# 02.7
+
+RE, HS = nn.ReLU, nn.Hardswish
+V3_CASES = (  # (in_channels, hidden, out_channels, kernel, stride, se, act), input shape
+    ((16, 64, 24, 3, 2, False, RE), (2, 16, 9, 12)),
+    ((24, 72, 40, 5, 2, True, RE), (2, 24, 8, 7)),
+    ((40, 120, 40, 5, 1, True, HS), (1, 40, 7, 9)),
+    ((40, 72, 40, 3, 2, True, HS), (1, 40, 6, 8)),   # equal channels, but stride 2: no shortcut
+    ((40, 240, 48, 5, 1, True, HS), (1, 40, 5, 6)),  # stride 1, but the channels change: no shortcut
+    ((16, 16, 16, 3, 1, False, RE), (1, 16, 5, 6)),
+)
+
+
+def reference_v3(in_channels: int, hidden: int, out_channels: int, kernel: int, stride: int, se: bool,
+                 act: Callable[..., nn.Module]) -> nn.Module:
+    return InvertedResidualSE(in_channels, hidden, out_channels, kernel, stride, se=se, act=act)
+
+
+class MistakenV3(nn.Module):
+    """MobileNetV3's block with mistakes: the gate `early` (before the activation) or `late` (after the projection),
+    `unrounded` (a quarter as // gives it), `active` (an activation at the end)."""
+
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, kernel: int, stride: int, se: bool,
+                 act: Callable[..., nn.Module], *, early: bool = False, late: bool = False, unrounded: bool = False,
+                 active: bool = False):
+        super().__init__()
+        brick = partial(ConvBNAct, eps=1e-3, momentum=0.01)
+        gated = out_channels if late else hidden
+        gate = [SqueezeExcitation(gated, gated // 4 if unrounded else make_divisible(gated / 4), nn.Hardsigmoid)] * se
+        layers = [brick(in_channels, hidden, 1, act=act)] if hidden != in_channels else []
+        layers += [brick(hidden, hidden, kernel, stride, groups=hidden, act=None)]
+        layers += [*gate, act()] if early else [act()] if late else [act(), *gate]
+        layers += [brick(hidden, out_channels, 1, act=act if active else None), *(gate if late else [])]
+        self.layers = nn.Sequential(*layers)
+        self.adds = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x)
+        return x + y if self.adds else y
+
+
+EARLY = "the gate still stands before the activation of the depthwise layer; it is to scale what comes out of it"
+UNROUNDED = "the gate squeezes 72 channels to 18; MobileNetV3 squeezes them to 24, as make_divisible rounds a quarter"
+ACTIVE = "the projection still ends in an activation; the bottleneck is linear"
+V3_MISTAKES = {
+    EARLY: partial(MistakenV3, early=True),
+    UNROUNDED: partial(MistakenV3, unrounded=True),
+    ACTIVE: partial(MistakenV3, active=True),
+    f"two things: {EARLY}; and {UNROUNDED}": partial(MistakenV3, early=True, unrounded=True),
+    f"two things: {EARLY}; and {ACTIVE}": partial(MistakenV3, early=True, active=True),
+    f"two things: {UNROUNDED}; and {ACTIVE}": partial(MistakenV3, unrounded=True, active=True),
+    f"three things: {EARLY}; {UNROUNDED}; and {ACTIVE}": partial(MistakenV3, early=True, unrounded=True, active=True),
+    "the gate stands after the projection; it belongs between the depthwise layer and the projection":
+        partial(MistakenV3, late=True),
+}
+
+
+@exercise("02.7", title="Four mistakes in a block", minutes=15, difficulty="medium", expects=a_module_class)
+def repaired_block(answer: type[nn.Module]) -> str:
+    """`answer(in_channels, hidden, out_channels, kernel, stride, se, act)` is MobileNetV3's block."""
+    refuse_other_order(answer, ("in_channels", "hidden", "out_channels", "kernel", "stride", "se", "act"))
+    with naming_mistakes(answer, V3_MISTAKES, V3_CASES):
+        compare_blocks(answer, reference_v3, V3_CASES, ready_made=("InvertedResidualSE", "InvertedResidual"),
+                       macs=True, shortcut="the input can be added only where it has the shape of the output, so not "
+                       "where the stride is 2, nor where the channels change")
+    return f"All mistakes are gone: equal to the course's block in {len(V3_CASES)} settings."
+
+
+# 02.8
+
+MINIMAL_CASE = ((), (1, 3, 48, 40))
+
+
+def minimalistic(*, kernels: bool = True, gates: bool = True, blocks: bool = True, ends: bool = True) -> nn.Module:
+    """MobileNetV3-Large of 3x3 kernels, without gates, with ReLU in the blocks and at the two ends; what is False
+    stays as it is in Large."""
+    rows = tuple(row._replace(kernel=3 if kernels else row.kernel, se=row.se and not gates,
+                              act=nn.ReLU if blocks else row.act) for row in LARGE)
+    network = MobileNetV3(rows, 1280, dropout=0.0)
+    for part in (network.stem, network.head, network.classifier):
+        for name, layer in part.named_children():
+            if ends and isinstance(layer, nn.Hardswish):
+                setattr(part, name, nn.ReLU(inplace=True))
+    return network
+
+
+MINIMAL_MISTAKES = {
+    "that is MobileNetV3-Large itself": partial(minimalistic, kernels=False, gates=False, blocks=False, ends=False),
+    "the first layer and the end still have h-swish; all activations are to be ReLU": partial(minimalistic, ends=False),
+    "the blocks still have h-swish; all activations are to be ReLU": partial(minimalistic, blocks=False),
+    "h-swish is still everywhere; all activations are to be ReLU": partial(minimalistic, blocks=False, ends=False),
+    "there are still gates in the blocks": partial(minimalistic, gates=False),
+    "there are still 5x5 kernels": partial(minimalistic, kernels=False),
+}
+
+
+@exercise("02.8", title="MobileNetV3 without its extras", minutes=20, difficulty="hard", expects=a_builder)
+def minimal_network(answer: Callable[[], nn.Module]) -> str:
+    """`answer()` builds MobileNetV3-Large minimalistic for a thousand classes."""
+    with naming_mistakes(answer, MINIMAL_MISTAKES, (MINIMAL_CASE,)):
+        compare_blocks(answer, minimalistic, (MINIMAL_CASE,), ready_made=("MobileNetV3",), macs=True,
+                       shortcut="the input can be added only where it has the shape of the output, so not where the "
+                       "stride is 2, nor where the channels change")
+    with torch.device("meta"):
+        cost = profile(minimalistic(), (3, SIDE, SIDE))
+    return (f"Equal, layer by layer. At 224 x 224 it has {cost.macs / 1e6:.0f} M MACs and {cost.params / 1e6:.1f} M "
+            "parameters, as TF-Slim's list says.")

@@ -89,25 +89,29 @@ class MobileNetV2(nn.Module):
         return self.classifier(x.mean(dim=(2, 3)))  # mean over pixels: (N, features)
 
 
+NO_NORM = "The published number of parameters leaves out the weights of BatchNorm."
+
+
 @register(ModelCard(
     family="MobileNetV2", paper="MobileNetV2: Inverted Residuals and Linear Bottlenecks", arxiv="1801.04381",
     year=2018, chapter="02", table="Table 4; widths 0.35 to 0.75: TF-Slim's list of checkpoints",
     reference="torchvision mobilenet_v2", published_params_m=3.4, published_macs_m=300, published_top1=72.0,
     counted_params=3_504_872, counted_macs=300_774_272,
-    note="The paper's 3.4 M cannot be reproduced: TF-Slim lists its checkpoint with 3.47 M. 300 M is 300.8 M, cut.",
+    note=NO_NORM + " The paper prints 3.47 M as 3.4 M, and 300.8 M MACs as 300 M.",
     variants=(
         Variant(arguments={"width": 1.4}, published_params_m=6.9, published_macs_m=585, published_top1=74.7,
                 counted_params=6_108_776, counted_macs=582_195_824,
-                note="6.9 M and 585 M cannot be reproduced: TF-Slim lists its checkpoint with 6.06 M and 582 M."),
+                note="TF-Slim lists this network with 6.06 M parameters, which is the count without BatchNorm, and "
+                     "582 M MACs. The paper's 6.9 M and 585 M are explained by no way of counting that we know."),
         Variant(arguments={"width": 0.75}, published_params_m=2.61, published_macs_m=209, published_top1=69.8,
                 counted_params=2_636_424, counted_macs=209_069_792,
-                note="2.61 M is TF-Slim's own count."),
+                note=NO_NORM),
         Variant(arguments={"width": 0.5}, published_params_m=1.95, published_macs_m=97, published_top1=65.4,
                 counted_params=1_968_680, counted_macs=97_131_840,
-                note="1.95 M is TF-Slim's own count."),
+                note=NO_NORM),
         Variant(arguments={"width": 0.35}, published_params_m=1.66, published_macs_m=59, published_top1=60.3,
                 counted_params=1_677_128, counted_macs=59_285_808,
-                note="1.66 M is TF-Slim's own count."),
+                note=NO_NORM),
     )), aliases=("mbv2",))
 def mobilenet_v2(num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0) -> MobileNetV2:
     """MobileNetV2, untrained; `width` 1.0 is the paper's main network."""

@@ -2,8 +2,9 @@
 
 Paper:   Howard et al., ICCV 2019, https://arxiv.org/abs/1905.02244 (figures of version 5)
 Lesson:  notebooks/02_mobilenets.ipynb
-Idea:    let a search choose kernel, width and activation of each inverted residual, add
-         squeeze-and-excitation, and move the costly last layers behind the pooling.
+Idea:    let two searches choose kernel, widths and places of squeeze-and-excitation of the inverted
+         residuals (MnasNet's search over blocks, then NetAdapt layer by layer); by hand, put h-swish in
+         the deeper half, and average before the costly last layers.
 Differs: BatchNorm eps and momentum, dropout and the rounding at widths below 1 follow TF-Slim.
 """
 from collections.abc import Callable
@@ -148,7 +149,8 @@ def mobilenet_v3_large(num_classes: int = 1000, in_channels: int = 3, *, width: 
     variants=(
         Variant(arguments={"width": 0.75}, published_params_m=2.0, published_macs_m=44, published_top1=65.4,
                 counted_params=2_041_872, counted_macs=43_399_344,
-                note="44 M cannot be reproduced: timm's port of the checkpoint has 43.4 M MACs too."),
+                note="44 M is left from earlier versions of the paper, whose last layer was wider: with 1280 features "
+                     "there are 43.8 M MACs."),
     )), aliases=("mbv3_small",))
 def mobilenet_v3_small(num_classes: int = 1000, in_channels: int = 3, *, width: float = 1.0) -> MobileNetV3:
     """MobileNetV3-Small, untrained; the paper trains `width` 1.0 and 0.75."""

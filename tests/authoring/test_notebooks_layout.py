@@ -95,7 +95,8 @@ def first_edition(request, monkeypatch):
 
 
 @pytest.fixture
-def course(tmp_path):
+def course(tmp_path, monkeypatch):
+    monkeypatch.setattr("lwcourse.authoring.layout.FIRST_EDITION", {"00", "01", "02"})
     root = checkout(tmp_path / "course")
     (root / "lwcourse" / "models").mkdir(parents=True)
     (root / "lwcourse" / "models" / "__init__.py").touch()

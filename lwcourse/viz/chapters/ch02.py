@@ -1,12 +1,15 @@
-"""One network at several widths and image sizes: what the width multiplier buys."""
-from collections.abc import Mapping
+"""What the width multiplier buys, where a network's arithmetic sits, and what ReLU loses on few channels."""
+from collections.abc import Mapping, Sequence
 
-from lwcourse.profile import Profile, format_bytes
+import numpy as np
+from torch import nn
+
+from lwcourse.profile import Profile, format_bytes, profile
 from lwcourse.viz.cost import METRICS, as_stages, draw_flow
 from lwcourse.viz.labels import count_unit, listed, place_labels, require_entries, short_count
-from lwcourse.viz.theme import INK, PALETTE, Figure, new_figure, themed
+from lwcourse.viz.theme import CYCLE, INK, PALETTE, Figure, new_figure, themed
 
-__all__ = ["width_scaling"]
+__all__ = ["layer_kinds", "relu_losses", "width_scaling"]
 
 
 @themed
@@ -53,4 +56,54 @@ def width_scaling(current: Profile, reference: Profile, curve: Mapping[float, Pr
     trade.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     place_labels(trade, [(x / x_scale, y / y_scale) for x, y in claims.values()], list(claims),
                  line=[(p.macs / x_scale, p.params / y_scale) for p in profiles])
+    return figure
+
+
+def layer_kinds(network: nn.Module, input_size: Sequence[int] = (3, 224, 224)) -> dict[str, tuple[int, int]]:
+    """MACs and weights (without BatchNorm and biases) of each kind of layer: (MACs, weights) by kind.
+
+    The kinds are "first 3×3" (any other convolution that mixes channels with a kernel larger than 1×1 too),
+    "depthwise" (any convolution in groups), "1×1" and "classifier" (any linear layer).
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for layer in profile(network, tuple(input_size)).layers:
+        module = network.get_submodule(layer.name)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Linear):
+                kind = "classifier"
+            else:
+                kind = ("depthwise" if module.groups > 1 else
+                        "1×1" if tuple(module.kernel_size) == (1, 1) else "first 3×3")
+            macs, weights = found.get(kind, (0, 0))
+            found[kind] = macs + layer.macs, weights + module.weight.numel()
+    return found
+
+
+@themed
+def relu_losses(losses: Mapping[str, Mapping[str, float]], *, title: str | None = None) -> Figure:
+    """Shares of variance that are lost, one group of bars for each place and one bar for each way through ReLU.
+
+    `losses` maps the name of a place to {name of a way: share from 0 to 1}; all places have the same ways. Raises
+    ValueError when there is nothing to draw or a place lacks a way.
+    """
+    require_entries(losses, "dict of shares")
+    ways = list(next(iter(losses.values())))
+    for place, shares in losses.items():
+        if list(shares) != ways:
+            raise ValueError(f"every place must have {listed(ways)}; {place!r} has {listed(list(shares))}")
+    spans = [f"{way} {100 * min(values):.0f} to {100 * max(values):.0f} %" for way in ways
+             if (values := [shares[way] for shares in losses.values()])]
+    figure, axes = new_figure(8.2, 3.6, alt=f"Bars: share of variance lost in {len(losses)} places: {listed(spans)}.")
+    places, width = np.arange(len(losses)), 0.8 / len(ways)
+    for row, way in enumerate(ways):
+        values = [100 * shares[way] for shares in losses.values()]
+        bars = axes.bar(places + (row - (len(ways) - 1) / 2) * width, values, width, color=CYCLE[row], label=way)
+        axes.bar_label(bars, [f"{value:.0f}" for value in values], fontsize=8, padding=1)
+    axes.set_xticks(places, [place.replace(", ", "\n") for place in losses])
+    axes.set_ylabel("variance lost (%)")
+    axes.set_ylim(0, 118 * max(max(shares.values()) for shares in losses.values()))
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(ways), borderaxespad=0.2)
+    if title:
+        figure.suptitle(title)
     return figure

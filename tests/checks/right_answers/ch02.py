@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import lwcourse as lw
-from lwcourse.layers import ConvBNAct, SeparableConv, make_divisible
+from lwcourse.layers import ConvBNAct, SeparableConv, SqueezeExcitation, make_divisible
 from lwcourse.models.mobilenet_v2 import InvertedResidual, MobileNetV2
+from lwcourse.models.mobilenet_v3 import LARGE, InvertedResidualSE
+from lwcourse.models.mobilenext import Sandglass
 
 # 02.1
 
@@ -277,6 +279,222 @@ def in_parts():
     return network.train()
 
 
+# 02.5
+
+PAPER = {"inverted": 10_988_544, "inverted, stride 2": 7_564_032, "no expansion": 10_035_200,
+         "sandglass": 12_343_296}
+
+
+def on_paper(kind=lambda count: count, **more):
+    return lambda: {name: kind(count) for name, count in PAPER.items()} | more
+
+
+def products():
+    half = 14 * 14
+    return {"sandglass": 784 * 192 * (2 * 9 + 2 * 32), "no expansion": 112**2 * (32 * 9 + 32 * 16),
+            "inverted": 784 * 32 * 6 * 73, "inverted, stride 2": 784 * 6144 + half * 192 * 9 + half * 192 * 64}
+
+
+def profiled():
+    blocks = {"inverted": (InvertedResidual(32, 32, 1, 6), 32, 28), "sandglass": (Sandglass(192, 192, 1, 6), 192, 28),
+              "inverted, stride 2": (InvertedResidual(32, 64, 2, 6), 32, 28),
+              "no expansion": (InvertedResidual(32, 16, 1, 1), 32, 112)}
+    return {name: lw.profile(block, (channels, side, side)).macs for name, (block, channels, side) in blocks.items()}
+
+
+# 02.6
+
+
+def by_modules(network):
+    return sum(p.numel() for m in network.modules() if not isinstance(m, nn.BatchNorm2d)
+               for p in m.parameters(recurse=False))
+
+
+def by_difference(network):
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    return sum(map(torch.numel, network.parameters())) - sum(2 * norm.num_features for norm in norms)
+
+
+def by_identity(network):
+    norms = {id(p) for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+    return np.sum([np.prod(p.shape) for p in network.parameters() if id(p) not in norms])
+
+
+def by_names(network):
+    norms = tuple(f"{name}." for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d))
+    return torch.tensor(sum(p.numel() for name, p in network.named_parameters() if not name.startswith(norms)))
+
+
+def by_recursion(network):
+    if isinstance(network, nn.BatchNorm2d):
+        return 0
+    own = sum(p.numel() for p in network.parameters(recurse=False))
+    return float(own + sum(by_recursion(child) for child in network.children()))
+
+
+def as_built_in(network):
+    norms = sum(m.weight.numel() + m.bias.numel() for m in network.modules() if type(m) is nn.BatchNorm2d)
+    return nn.utils.parameters_to_vector(network.parameters()).numel() - norms
+
+
+# 02.7
+
+
+def v3_brick(inp, oup, kernel, stride=1, groups=1, act=None):
+    conv = nn.Conv2d(inp, oup, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(oup, 1e-3, 0.01), *([act()] if act else []))
+
+
+class OneRow(nn.Module):
+    """All in one sequence; the course's gate."""
+
+    def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+        super().__init__()
+        parts = [] if hidden == in_channels else [v3_brick(in_channels, hidden, 1, act=act)]
+        parts.append(v3_brick(hidden, hidden, kernel, stride, hidden, act))
+        if se:
+            parts.append(SqueezeExcitation(hidden, make_divisible(hidden / 4), gate=nn.Hardsigmoid))
+        self.row = nn.Sequential(*parts, v3_brick(hidden, out_channels, 1))
+        self.skip = stride == 1 and in_channels == out_channels
+
+    def forward(self, x):
+        return self.row(x).add(x) if self.skip else self.row(x)
+
+
+class Apart(nn.Module):
+    """Each part by itself, the gate of linear layers, the activation as a function of one module."""
+
+    def __init__(self, inp, hidden, oup, kernel, stride, se, act):
+        super().__init__()
+        self.project, self.filter = v3_brick(hidden, oup, 1), v3_brick(hidden, hidden, kernel, stride, hidden)
+        self.expand = v3_brick(inp, hidden, 1) if hidden != inp else None
+        squeezed = make_divisible(hidden / 4)
+        self.fc = nn.ModuleList([nn.Linear(hidden, squeezed), nn.Linear(squeezed, hidden)]) if se else None
+        self.act, self.stride = act(), stride
+
+    def gated(self, y):
+        if self.fc is None:
+            return y
+        return y * F.hardsigmoid(self.fc[1](self.fc[0](y.mean((2, 3))).relu()))[:, :, None, None]
+
+    def forward(self, x):
+        y = x if self.expand is None else self.act(self.expand(x))
+        y = self.project(self.gated(self.act(self.filter(y))))
+        return x + y if self.stride == 1 and x.shape[1] == y.shape[1] else y
+
+
+class OfConvBNAct(OneRow):
+    def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+        super().__init__(in_channels, hidden, out_channels, kernel, stride, se, act)
+        norm = {"eps": 1e-3, "momentum": 0.01}
+        gate = [part for part in self.row if isinstance(part, SqueezeExcitation)]
+        first = [ConvBNAct(in_channels, hidden, 1, act=act, **norm)] if hidden != in_channels else []
+        middle = ConvBNAct(hidden, hidden, kernel, stride, groups=hidden, act=act, **norm)
+        self.row = nn.Sequential(*first, middle, *gate, ConvBNAct(hidden, out_channels, 1, act=None, **norm))
+
+
+class GateByPooling(OneRow):
+    """The gate is a sequence of layers that is multiplied in forward."""
+
+    def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+        super().__init__(in_channels, hidden, out_channels, kernel, stride, False, act)
+        squeezed = make_divisible(hidden / 4)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(hidden, squeezed, 1), nn.ReLU(),
+                                  nn.Conv2d(squeezed, hidden, 1), nn.Hardsigmoid()) if se else None
+
+    def forward(self, x):
+        y = self.row[:-1](x)
+        y = self.row[-1](y if self.gate is None else y * self.gate(y))
+        return x + y if self.skip else y
+
+
+class Idle(OneRow):
+    """Identities where nothing is to be done, and a shortcut as a module."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.row, self.keep = nn.Sequential(nn.Identity(), *self.row, nn.Identity()), nn.Identity()
+
+    def forward(self, x):
+        y = self.row(x)
+        if self.skip:
+            y += self.keep(x)
+        return y
+
+
+class Whole(Apart):
+    def gated(self, y):
+        if self.fc is None:
+            return y
+        squeeze, expand = self.fc
+        factors = F.relu6(expand(F.relu(squeeze(F.adaptive_avg_pool2d(y, 1).flatten(1)))) + 3) / 6
+        return torch.einsum("nchw,nc->nchw", y, factors)
+
+
+# 02.8
+
+
+def rows_of_the_course():
+    norm = {"eps": 1e-3, "momentum": 0.01}
+    layers, channels = [ConvBNAct(3, 16, 3, 2, **norm)], 16
+    for row in LARGE:
+        layers.append(InvertedResidualSE(channels, row.hidden, row.channels, 3, row.stride, se=False, act=nn.ReLU))
+        channels = row.channels
+    return nn.Sequential(*layers, ConvBNAct(160, 960, 1, **norm), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(960, 1280), nn.ReLU(), nn.Linear(1280, 1000))
+
+
+def own_blocks(block=OneRow):
+    inputs = [16, *(row.channels for row in LARGE)]
+    blocks = [block(i, row.hidden, row.channels, 3, row.stride, False, nn.ReLU)
+              for i, row in zip(inputs, LARGE, strict=False)]
+    return nn.Sequential(v3_brick(3, 16, 3, 2, act=nn.ReLU), *blocks, v3_brick(160, 960, 1, act=nn.ReLU),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(960, 1280), nn.ReLU(), nn.Linear(1280, 1000))
+
+
+class Minimal(nn.Module):
+    """A class; the mean by hand, the end as functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = own_blocks()[:17]
+        self.fc1, self.fc2 = nn.Linear(960, 1280), nn.Linear(1280, 1000)
+
+    def forward(self, x):
+        return self.fc2(F.relu(self.fc1(self.layers(x).mean(dim=(2, 3)))))
+
+
+class ByConvolutions(Minimal):
+    """The end as 1x1 convolutions of one pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Conv2d(960, 1280, 1), nn.Conv2d(1280, 1000, 1)
+
+    def forward(self, x):
+        y = F.adaptive_avg_pool2d(self.layers(x), 1)
+        return self.fc2(self.fc1(y).relu()).flatten(1)
+
+
+def typed_table():
+    table = ((16, 16, 1), (64, 24, 2), (72, 24, 1), (72, 40, 2), (120, 40, 1), (120, 40, 1), (240, 80, 2), (200, 80, 1),
+             (184, 80, 1), (184, 80, 1), (480, 112, 1), (672, 112, 1), (672, 160, 2), (960, 160, 1), (960, 160, 1))
+    network, channels = nn.Sequential(OrderedDict(stem=v3_brick(3, 16, 3, 2, act=nn.ReLU))), 16
+    for number, (hidden, out, stride) in enumerate(table):
+        network.add_module(f"block{number}", Apart(channels, hidden, out, 3, stride, False, nn.ReLU))
+        channels = out
+    for name, layer in {"last": v3_brick(160, 960, 1, act=nn.ReLU), "pool": nn.AdaptiveAvgPool2d((1, 1)),
+                        "flat": nn.Flatten(), "features": nn.Linear(960, 1280), "act": nn.ReLU(inplace=True),
+                        "classifier": nn.Linear(1280, 1000)}.items():
+        network.add_module(name, layer)
+    return network
+
+
+def dropped_with_rate_0():
+    layers = list(own_blocks())
+    return nn.Sequential(*layers[:-1], nn.Dropout(0.0), layers[-1])
+
+
 RIGHT = {
     "02.1": {"bricks": lambda: OfBricks, "flat": lambda: Flat, "hard tanh": lambda: ByHardtanh,
              "minimum": lambda: ByMinimum, "clamp": lambda: ByClamp, "parameters": lambda: Parameters,
@@ -286,6 +504,17 @@ RIGHT = {
              "Conv1d": lambda: OneDimension, "matrices": lambda: Matrices},
     "02.3": {"typed in": counts(), "floats": counts(float), "NumPy": counts(np.int64), "tensors": counts(torch.tensor),
              "measured": measured, "one key more": counts(more=1), "another dict": in_another_dict},
+    "02.5": {"typed in": on_paper(), "floats": on_paper(float), "NumPy": on_paper(np.int64),
+             "tensors": on_paper(torch.tensor), "products": products, "profiled": profiled,
+             "one key more": on_paper(more=1)},
+    "02.6": {"modules": lambda: by_modules, "difference": lambda: by_difference, "identity": lambda: by_identity,
+             "names": lambda: by_names, "recursion": lambda: by_recursion, "as built in": lambda: as_built_in},
+    "02.7": {"one row": lambda: OneRow, "apart": lambda: Apart, "bricks": lambda: OfConvBNAct,
+             "gate by pooling": lambda: GateByPooling, "idle": lambda: Idle, "whole": lambda: Whole},
+    "02.8": {"the course's rows": lambda: rows_of_the_course, "own blocks": lambda: own_blocks,
+             "a class": lambda: Minimal,
+             "convolutions at the end": lambda: ByConvolutions, "typed table": lambda: typed_table,
+             "dropout of 0": lambda: dropped_with_rate_0},
     "02.4": {"a table": lambda: small_net, "light": lambda: light, "a class": lambda: AClass,
              "dropout": lambda: Dropped, "functions": lambda: Functions, "in parts": lambda: in_parts},
 }

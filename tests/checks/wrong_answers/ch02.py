@@ -9,6 +9,7 @@ from torch import nn
 import lwcourse as lw
 from lwcourse.layers import ConvBNAct, SeparableConv, SqueezeExcitation, make_divisible
 from lwcourse.models.mobilenet_v2 import InvertedResidual, MobileNetV2
+from lwcourse.models.mobilenet_v3 import LARGE, InvertedResidualSE, MobileNetV3
 
 
 def block(*, shortcut="right", act=nn.ReLU6, last=None, padding=1, stride_in="depthwise", norm=True, bias=False,
@@ -384,6 +385,201 @@ class AcrossImages(nn.Module):
 OUTSIDE = separable()
 
 
+# 02.5
+
+PAPER = {"inverted": 10_988_544, "inverted, stride 2": 7_564_032, "no expansion": 10_035_200, "sandglass": 12_343_296}
+
+
+def paper(**changed):
+    return lambda: PAPER | {name.replace("_", " ").replace("2", ", stride 2"): value for name, value in changed.items()}
+
+
+def paper_times(factor):
+    return lambda: {name: count * factor for name, count in PAPER.items()}
+
+
+# 02.6
+
+
+def count_of(which):
+    """A function that counts the parameters of the layers for which `which(module, name, parameter)` holds."""
+    def build():
+        def count(network):
+            return sum(parameter.numel() for module in network.modules()
+                       for name, parameter in module.named_parameters(recurse=False) if which(module, name, parameter))
+        return count
+    return build
+
+
+def is_norm(module):
+    return isinstance(module, nn.BatchNorm2d)
+
+
+def of_state_dict():
+    return lambda network: sum(value.numel() for value in network.state_dict().values())
+
+
+def with_statistics():
+    def count(network):
+        norms = {id(p) for m in network.modules() if is_norm(m) for p in m.parameters()}
+        return sum(v.numel() for v in [*network.parameters(), *network.buffers()] if id(v) not in norms)
+    return count
+
+
+def twice():
+    """Counts what is inside a container again for the container."""
+    return lambda network: sum(p.numel() for module in network.modules() if not is_norm(module)
+                               for p in module.parameters())
+
+
+def destructive():
+    def count(network):
+        for module in list(network.modules()):
+            for name, child in list(module.named_children()):
+                if is_norm(child):
+                    setattr(module, name, nn.Identity())
+        return sum(p.numel() for p in network.parameters())
+    return count
+
+
+# 02.7
+
+
+def v3_block(*, early=False, quarter=lambda hidden: make_divisible(hidden / 4), last=False, stride_seen=True,
+             gates=True, late=False, norm=None, channels_seen=True, adds=True, squash=nn.Hardsigmoid):
+    """Builds MobileNetV3's block with mistakes; all of the sheet's by default none."""
+    norm = {"eps": 1e-3, "momentum": 0.01} if norm is None else norm
+
+    def build():
+        class RepairedBlock(nn.Module):
+            def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+                super().__init__()
+                where = out_channels if late else hidden
+                gate = [SqueezeExcitation(where, quarter(where), squash)] if se and gates else []
+                layers = [ConvBNAct(in_channels, hidden, 1, act=act, **norm)] if hidden != in_channels else []
+                layers.append(ConvBNAct(hidden, hidden, kernel, stride, groups=hidden, act=None, **norm))
+                layers += [*gate, act()] if early else [act()] if late else [act(), *gate]
+                layers.append(ConvBNAct(hidden, out_channels, 1, act=act if last else None, **norm))
+                self.layers = nn.Sequential(*layers, *(gate if late else []))
+                self.adds = adds and (stride == 1 or not stride_seen) and (in_channels == out_channels
+                                                                           or not channels_seen)
+
+            def forward(self, x):
+                y = self.layers(x)
+                return x + y if self.adds else y
+        return RepairedBlock
+    return build
+
+
+def courses_v3():
+    class RepairedBlock(nn.Module):
+        def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+            super().__init__()
+            self.block = InvertedResidualSE(in_channels, hidden, out_channels, kernel, stride, se=se, act=act)
+
+        def forward(self, x):
+            return self.block(x)
+    return RepairedBlock
+
+
+def torchvisions_v3():
+    from torchvision.models.mobilenetv3 import InvertedResidual as Theirs
+    from torchvision.models.mobilenetv3 import InvertedResidualConfig
+
+    class RepairedBlock(nn.Module):
+        def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+            super().__init__()
+            row = InvertedResidualConfig(in_channels, kernel, hidden, out_channels, se,
+                                         "HS" if act is nn.Hardswish else "RE", stride, 1, 1.0)
+            self.block = Theirs(row, lambda channels: nn.BatchNorm2d(channels, 1e-3, 0.01))
+
+        def forward(self, x):
+            return self.block(x)
+    return RepairedBlock
+
+
+def stride_too_late(network):
+    """Moves each stride of a depthwise convolution to the projection after it: the output stays, the work grows."""
+    parts = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for filters, project in zip(parts, parts[1:], strict=False):
+        if filters.groups > 1:
+            filters.stride, project.stride = (1, 1), filters.stride
+    return network
+
+
+def late_v3():
+    base = v3_block()()
+
+    class RepairedBlock(base):
+        def __init__(self, in_channels, hidden, out_channels, kernel, stride, se, act):
+            super().__init__(in_channels, hidden, out_channels, kernel, stride, se, act)
+            if not se:  # a gate would average other pixels
+                stride_too_late(self)
+    return RepairedBlock
+
+
+def late_minimal():
+    build = minimal()()
+    return lambda: stride_too_late(build())
+
+
+def v3_of_other_order():
+    base = v3_block()()
+
+    class RepairedBlock(base):
+        def __init__(self, in_channels, out_channels, hidden, kernel, stride, se, act):
+            super().__init__(in_channels, hidden, out_channels, kernel, stride, se, act)
+    return RepairedBlock
+
+
+# 02.8
+
+
+def minimal(*, kernel=lambda row: 3, gate=lambda row: False, act=lambda row: nn.ReLU, ends=nn.ReLU, classes=1000,
+            stride=2, dropout=0.0, features=1280, norm=None, rows=LARGE):
+    """Builds the function that assembles MobileNetV3-Large minimalistic, with mistakes."""
+    def build():
+        def minimalistic():
+            more = {"eps": 1e-3, "momentum": 0.01} if norm is None else norm
+            layers, channels = [ConvBNAct(3, 16, 3, stride, act=ends, **more)], 16
+            for row in rows:
+                layers.append(InvertedResidualSE(channels, row.hidden, row.channels, kernel(row), row.stride,
+                                                 se=gate(row), act=act(row)))
+                channels = row.channels
+            layers += [ConvBNAct(channels, 6 * channels, 1, act=ends, **more), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+            return nn.Sequential(*layers, nn.Linear(6 * channels, features), ends(), nn.Dropout(dropout),
+                                 nn.Linear(features, classes))
+        return minimalistic
+    return build
+
+
+def as_large(**more):
+    return minimal(kernel=lambda row: row.kernel, gate=lambda row: row.se, act=lambda row: row.act, ends=nn.Hardswish,
+                   **more)
+
+
+def finished():
+    def minimalistic():
+        network = MobileNetV3([row._replace(kernel=3, se=False, act=nn.ReLU) for row in LARGE], 1280, dropout=0.0)
+        network.stem.act, network.head.act, network.classifier[1] = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        return network
+    return minimalistic
+
+
+def timms():
+    import timm
+    return lambda: timm.create_model("tf_mobilenetv3_large_minimal_100", drop_rate=0.0)
+
+
+def second_relu_forgotten():
+    build = minimal()()
+
+    def minimalistic():
+        layers = list(build())
+        return nn.Sequential(*layers[:-3], *layers[-2:])
+    return minimalistic
+
+
 WRONG = {
     "02.1": {
         "shortcut forgotten": (block(shortcut="never"), "the shortcut is missing"),
@@ -479,6 +675,100 @@ WRONG = {
         "expansion out at stride 2 only": (expansion_out_at(2), "expansion in the blocks of stride 1"),
         "expansion out at stride 1 only": (expansion_out_at(1), "expansion in the blocks of stride 2"),
         "one of three": (lambda: {"as published": PUBLISHED}, "the keys must be"),
+    },
+    "02.5": {
+        "weights": (lambda: {"inverted": 14_016, "inverted, stride 2": 20_160, "no expansion": 800,
+                             "sandglass": 15_744}, "how often is each of them used"),
+        "no depthwise": (lambda: {"inverted": 9_633_792, "inverted, stride 2": 7_225_344, "no expansion": 6_422_528,
+                                  "sandglass": 9_633_792}, "the depthwise convolution is missing"),
+        "no depthwise in one": (paper(inverted=9_633_792), "the depthwise convolution is missing"),
+        "no depthwise in the sandglass": (paper(sandglass=9_633_792), "the depthwise convolution is missing"),
+        "no depthwise at stride 2": (paper(inverted2=7_225_344), "the depthwise convolution is missing"),
+        "no depthwise without expansion": (paper(no_expansion=6_422_528), "the depthwise convolution is missing"),
+        "dense filter": (paper(inverted=784 * 192 * (64 + 9 * 192)), "one of its filters reads one channel"),
+        "dense filter at stride 2": (paper(inverted2=784 * 6144 + 196 * 192 * (64 + 9 * 192)), "reads one channel"),
+        "dense filter without expansion": (paper(no_expansion=112**2 * 32 * (16 + 9 * 32)), "reads one channel"),
+        "all on the small map": (paper(inverted2=196 * 192 * 105), "the expansion still works on the large map"),
+        "all on the large map": (paper(inverted2=784 * 192 * 105), "nothing here respects the stride"),
+        "filter on the large map": (paper(inverted2=784 * 192 * 41 + 196 * 192 * 64),
+                                    "how many pixels does its output"),
+        "projection on the large map": (paper(inverted2=784 * 192 * 96 + 196 * 192 * 9), "works on the small map"),
+        "expansion of one": (paper(no_expansion=112**2 * 32 * (32 + 25)), "there is nothing to expand"),
+        "one filter in the sandglass": (paper(sandglass=784 * 192 * 73), "has two depthwise convolutions"),
+        "filters in the waist": (paper(sandglass=784 * (2 * 192 * 32 + 18 * 32)), "stand at its wide ends"),
+        "FLOPs": (paper_times(2), "one MAC is both together"),
+        "millions": (paper_times(1e-6), "these are millions"),
+        "one of four": (lambda: {"inverted": 10_988_544}, "the keys must be"),
+        "two exchanged": (lambda: PAPER | {"inverted": PAPER["sandglass"], "sandglass": PAPER["inverted"]},
+                          "are exchanged"),
+        "a list": (lambda: list(PAPER.values()), "a value of type dict"),
+        "not filled in": (paper(sandglass=None), "sandglass"),
+    },
+    "02.6": {
+        "all": (count_of(lambda *_: True), "BatchNorm's weights are still in the count"),
+        "the others": (count_of(lambda module, *_: is_norm(module)), "counts BatchNorm's weights alone"),
+        "scales left out": (count_of(lambda module, name, _: not is_norm(module) or name == "bias"),
+                            "half of BatchNorm is still"),
+        "biases left out": (count_of(lambda module, name, _: not is_norm(module) or name == "weight"),
+                            "half of BatchNorm is still"),
+        "no biases at all": (count_of(lambda module, name, _: not is_norm(module) and name != "bias"),
+                             "the biases of other layers are missing"),
+        "by dimension": (count_of(lambda module, name, parameter: parameter.ndim > 1),
+                         "not everything of one dimension"),
+        "by name": (lambda: lambda network: sum(p.numel() for name, p in network.named_parameters()
+                                                if "bn" not in name), "you go by the layers' names"),
+        "convolutions and linear layers": (count_of(lambda module, *_: isinstance(module, nn.Conv2d | nn.Linear)),
+                                           "a network may have other parameters"),
+        "with statistics": (with_statistics, "they are buffers"),
+        "everything stored": (of_state_dict, "too large"),
+        "containers too": (twice, "too large"),
+        "takes the layers out": (destructive, "changes the network"),
+        "no return": (lambda: lambda network: None, "is the return missing?"),
+        "the number": (lambda: 3_470_760, "a function (its name"),
+    },
+    "02.7": {
+        "as it came": (v3_block(early=True, quarter=lambda hidden: hidden // 4, last=True, stride_seen=False),
+                       "RepairedBlock"),
+        "all but the shortcut": (v3_block(stride_seen=False), ["taken where it cannot be", "the stride is 2"]),
+        "channels forgotten": (v3_block(channels_seen=False), ["taken where it cannot be", "channels change"]),
+        "no shortcut": (v3_block(adds=False), "the shortcut is missing"),
+        "gate early": (v3_block(early=True), "the gate still stands before the activation"),
+        "not rounded": (v3_block(quarter=lambda hidden: hidden // 4), "squeezes 72 channels to 18"),
+        "activation at the end": (v3_block(last=True), "the projection still ends in an activation"),
+        "gate early, not rounded": (v3_block(early=True, quarter=lambda hidden: hidden // 4), ["two things", "18"]),
+        "gate early, activation at the end": (v3_block(early=True, last=True),
+                                              ["two things", "the bottleneck is linear"]),
+        "not rounded, activation at the end": (v3_block(quarter=lambda hidden: hidden // 4, last=True),
+                                               ["two things", "the bottleneck is linear", "18"]),
+        "three left": (v3_block(early=True, quarter=lambda hidden: hidden // 4, last=True), "three things"),
+        "gate late": (v3_block(late=True), "the gate stands after the projection"),
+        "no gate": (v3_block(gates=False), "the reference"),
+        "sigmoid": (v3_block(squash=nn.Sigmoid), "sigmoid"),
+        "BatchNorm of PyTorch": (v3_block(norm={}), "eps"),
+        "momentum of PyTorch": (v3_block(norm={"eps": 1e-3}), "momentum"),
+        "the course's": (courses_v3, "the course's `InvertedResidualSE`"),
+        "torchvision's": (torchvisions_v3, "torchvision's `InvertedResidual`"),
+        "stride in the projection": (late_v3, "is a stride in another convolution"),
+        "another order": (v3_of_other_order, "come in another order"),
+    },
+    "02.8": {
+        "Large": (as_large(), "that is MobileNetV3-Large itself"),
+        "h-swish at the ends": (minimal(ends=nn.Hardswish), "the first layer and the end still have h-swish"),
+        "h-swish in the blocks": (minimal(act=lambda row: row.act), "the blocks still have h-swish"),
+        "h-swish everywhere": (minimal(act=lambda row: row.act, ends=nn.Hardswish), "h-swish is still everywhere"),
+        "gates left": (minimal(gate=lambda row: row.se), "there are still gates"),
+        "5x5 left": (minimal(kernel=lambda row: row.kernel), "there are still 5x5 kernels"),
+        "ten classes": (minimal(classes=10), "10"),
+        "stride 1 at the start": (minimal(stride=1), "stride"),
+        "dropout": (minimal(dropout=0.2), "two runs on the same input differ"),
+        "other features": (minimal(features=1024), "1024"),
+        "one ReLU forgotten": (second_relu_forgotten, "ReLU"),
+        "BatchNorm of PyTorch": (minimal(norm={}), "eps"),
+        "a block short": (minimal(rows=LARGE[:-1]), "layers"),
+        "stride in the projection": (late_minimal, "is a stride in another convolution"),
+        "the course's network": (finished, "the course's `MobileNetV3`"),
+        "timm's network": (timms, "timm's `MobileNetV3`"),
+        "the network itself": (lambda: minimal()()(), "expects a function without arguments"),
     },
     "02.4": {
         "too many MACs": (design(over_macs), ["over budget", "MACs, of 2,000,000 allowed"]),
