@@ -69,8 +69,8 @@ def stopwatch(answer: Callable[..., float]) -> str:
         for reason, mistaken in MISTAKES.items():
             if _same(got, [mistaken(*case) for case in CASES]):
                 fail(reason)
-        durations, rounds, warmup = next(case for case, a, b in zip(CASES, got, right, strict=True) if not _same([a], [b]))
-        found = next(a for a, b in zip(got, right, strict=True) if not _same([a], [b]))
+        wrong = next(i for i, found in enumerate(got) if not _same([found], [right[i]]))
+        (durations, rounds, warmup), found = CASES[wrong], got[wrong]
         fail(f"where the calls take {', '.join(f'{one:g}' for one in durations)} s, with rounds={rounds} and "
              f"warmup={warmup}, your time is {found:g} s")
     return "Right with slow first calls and with disturbed rounds."

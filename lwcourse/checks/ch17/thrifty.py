@@ -52,7 +52,7 @@ MISTAKES = {
 }
 
 
-@exercise("17.6", title="The same block in less memory", minutes=30, difficulty="hard", expects=a_function)
+@exercise("17.6", title="The same block in less memory", minutes=25, difficulty="hard", expects=a_function)
 def thrifty(answer: Callable[[nn.Module, Tensor], Tensor]) -> str:
     """`answer(block, x)` gives what `block(x)` does, with a smaller peak and little more work."""
     blocks = [_block(channels, expand) for channels, expand in ((CHANNELS, 6), (8, 4))]

@@ -42,7 +42,8 @@ def time_bounds(bounds: Mapping[str, Mapping[str, float]], measured: Mapping[str
         parts = [f"{kind} {1e6 * own[kind]:.3g}" for kind in BOUNDS if own.get(kind)]
         words.append(f"{name}: {', '.join(parts)}" + (f"; took {1e6 * measured[name]:.3g}" if measured else ""))
     figure, axes = new_figure(7.8, 1.35 + 0.36 * len(bounds) + (0.3 if title else 0),
-                              alt=f"Bounds{' and times' if measured else ''} in microseconds. {listed(words, 12, '. ')}.")
+                              alt=f"Bounds{' and times' if measured else ''} in microseconds. "
+                                  f"{listed(words, 12, '. ')}.")
     log_axis(axes.xaxis, *log_limits(shown, 1.5))
     for y, (name, own) in enumerate(bounds.items()):
         longest = max(own.values(), default=0)
@@ -131,8 +132,8 @@ def lifetimes(sizes: Mapping[str, float], operators: Operators, *, labels: Seque
              f"{'the end' if end >= len(operators) else labels[end]}" for name, (start, end) in alive.items()]
     figure, axes = new_figure(7.8, 1.9 + 0.3 * len(sizes) + 1.1 + (0.3 if title else 0), rows=2, sharex=True,
                               height_ratios=[0.3 * len(sizes) + 0.4, 1.3],
-                              alt=f"Lifetimes of maps: {listed(lives, 12)}. At once {', '.join(f'{s:g}' for s in sums)}; "
-                                  f"most, {sums[top]:g}{' ' + unit if unit else ''}, at {labels[top]}.")
+                              alt=f"Lifetimes of maps: {listed(lives, 12)}. At once "
+                                  f"{', '.join(f'{s:g}' for s in sums)}; most, {sums[top]:g}{' ' + unit if unit else ''}, at {labels[top]}.")
     for y, (name, (start, end)) in enumerate(alive.items()):
         left, right = max(start, 0) - 0.46, min(end, len(operators) - 1) + 0.46
         hit = start <= top <= end
@@ -168,7 +169,8 @@ def costs_against_time(costs: Mapping[str, Sequence[float]], seconds: Sequence[f
     require_entries(costs, "numbers, one for each network")
     for name, values in costs.items():
         if len(values) != len(seconds) or len(seconds) < 3 or min(*values, *seconds) <= 0:
-            raise ValueError(f"{name!r} must have {len(seconds)} positive numbers, one for each time, and three at least")
+            raise ValueError(f"{name!r} must have {len(seconds)} positive numbers, one for each time, "
+                             "and three at least")
     if groups is not None and len(groups) != len(seconds):
         raise ValueError(f"groups must name {len(seconds)} networks, got {len(groups)}")
     families = list(groups or [""] * len(seconds))

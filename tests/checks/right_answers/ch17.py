@@ -299,7 +299,8 @@ def modules_made(block, x):
         norms = [nn.BatchNorm2d(len(part)).eval() for _ in range(2)]
         e.weight.data, d.weight.data = block.expand.conv.weight[part], block.depthwise.conv.weight[part]
         for mine, whole in zip(norms, (block.expand.bn, block.depthwise.bn), strict=True):
-            mine.load_state_dict({key: value[part] if value.ndim else value for key, value in whole.state_dict().items()})
+            state = whole.state_dict().items()
+            mine.load_state_dict({key: value[part] if value.ndim else value for key, value in state})
         y = F.relu6(norms[0](e(x)), inplace=True)
         y = F.relu6(norms[1](d(y)), inplace=True)
         total.add_(F.conv2d(y, block.project.conv.weight[:, part]))

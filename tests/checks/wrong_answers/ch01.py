@@ -3,7 +3,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import lwcourse as lw
 from lwcourse.layers import ChannelShuffle, ConvBNAct, SeparableConv
 
 # 01.1

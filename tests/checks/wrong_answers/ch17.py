@@ -85,7 +85,8 @@ ARITHMETIC, MEMORY, INTENSITY, DEPTHWISE, BATCH, LONGEST = BY_HAND
 
 def by_hand(changes=None, factor=1.0):
     """`changes`, and the times multiplied by `factor`."""
-    return lambda: {key: value if key == INTENSITY else value * factor for key, value in BY_HAND.items()} | (changes or {})
+    numbers = {key: value if key == INTENSITY else value * factor for key, value in BY_HAND.items()}
+    return lambda: numbers | (changes or {})
 
 
 # 17.3
@@ -341,8 +342,10 @@ WRONG = {
         "largest map": (peaks(lambda sizes, operators: max(sizes.values())), "you take the largest map"),
         "pairs": (peaks(lambda sizes, operators: max(sum(sizes[n] for n in {*read, w}) for read, w in operators)),
                   "one operator's own maps"),
-        "freed early": (peaks(lambda sizes, operators: max(lives(early=True)(sizes, operators))), "before its last reader"),
-        "input kept": (peaks(lambda sizes, operators: max(lives(input_stays=True)(sizes, operators))), "keep the input"),
+        "freed early": (peaks(lambda sizes, operators: max(lives(early=True)(sizes, operators))),
+                        "before its last reader"),
+        "input kept": (peaks(lambda sizes, operators: max(lives(input_stays=True)(sizes, operators))),
+                       "keep the input"),
         "at the end": (peaks(lambda sizes, operators: lives()(sizes, operators)[-1]), "the sum at the end"),
         "changes its input": (peaks(changes_its_input), "work on copies"),
         "one too many": (peaks(one_too_many), "is too large"),
