@@ -25,8 +25,9 @@ MAX_CELL_WORDS = 130
 MAX_CODE_LINES = 25
 FIGURES = range(5, 10)  # five to seven, and the explorer with its static twin
 FOLDED = {"Recall": 3, "Quiz": 5}  # section: questions whose answers are folded
+OBJECTIVES = "After this chapter you can"
 WORDS_A_MINUTE, LINES_A_MINUTE = 150, 15  # of a page that is read, its code included
-FIRST_EDITION = {"00", "02", "03", "04", "05", "06", "07", "08", "14"}  # chapters that await the second's rules
+FIRST_EDITION = {"02", "03", "04", "05", "06", "07", "08", "14"}  # chapters that await the second's rules
 CHECKED_TAG, RAISES_TAG = "nbval-check-output", "raises-exception"
 LESSON = re.compile(r"^Lesson:\s+(notebooks/\S+\.ipynb)", re.MULTILINE)
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
@@ -267,11 +268,15 @@ def minutes(page: Page) -> Iterator[str]:
 
 
 def objectives(page: Page) -> Iterator[str]:
-    """Each objective, a numbered line of the first cell, names exercises that there are."""
+    """Each objective, a numbered line below `After this chapter you can`, names exercises that there are."""
     if page.first_edition:
         return
+    text = next((cell.source for cell in page.markdown if OBJECTIVES in cell.source), "")
+    lines = re.findall(r"^\d\. .*$", text.partition(OBJECTIVES)[2], re.MULTILINE)
+    if not lines:
+        yield f"it has no objectives, numbered below **{OBJECTIVES}**"
     known = {one.id for one in exercises(page.number)}
-    for line in re.findall(r"^\d\. .*$", page.notebook.cells[0].source, re.MULTILINE):
+    for line in lines:
         named = set(re.findall(r"\b\d\d\.\d+\b", line))
         if not named or not named <= known:
             yield f"the objective {line[:50]!r} must name its exercises in brackets, of {sorted(known)}"

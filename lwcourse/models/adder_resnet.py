@@ -117,7 +117,7 @@ class AdderResNet(nn.Module):
 
 @register(ModelCard(
     family="AdderNet", paper="AdderNet: Do We Really Need Multiplications in Deep Learning?", arxiv="1912.13200",
-    year=2020, chapter="04", table="Table 2 (CIFAR)", reference="official code, stored outputs",
+    year=2019, chapter="04", table="Table 2 (CIFAR)", reference="official code, stored outputs",
     counted_params=337_824, counted_macs=506_368, counted_adds=80_740_352, input_size=(3, 32, 32), smallest=4,
     note="The paper gives no parameters. It counts 82.34 M additions for 10 classes, twice the 41.17 M multiply-adds "
          "of its ResNet-20; ours are 81.6 M with those of the first layer and the classifier. CIFAR-10: 91.84 %, "
@@ -134,7 +134,7 @@ def adder_resnet20(num_classes: int = 1000, in_channels: int = 3) -> AdderResNet
 
 @register(ModelCard(
     family="AdderNet", paper="AdderNet: Do We Really Need Multiplications in Deep Learning?", arxiv="1912.13200",
-    year=2020, chapter="04", table="Table 3 (ImageNet)", reference="torchvision resnet50 of adders",
+    year=2019, chapter="04", table="Table 3 (ImageNet)", reference="torchvision resnet50 of adders",
     published_top1=74.9, counted_params=25_559_032, counted_macs=120_061_952, counted_adds=7_938_244_608,
     note="The paper gives no parameters, and 7.7 G additions. The authors' code has exactly the counted parameters. "
          "The reference is torchvision's ResNet-50 with adders put in, since no package holds the network."))

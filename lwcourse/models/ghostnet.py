@@ -126,7 +126,6 @@ class GhostNet(nn.Module):
     chapter="04", table="Table 7", reference="timm ghostnet_100",
     published_params_m=5.2, published_macs_m=141, published_top1=73.9,
     counted_params=5_182_508, counted_macs=141_150_512,
-    note="The README of light_cnns gives this network 75.7 %, which is the accuracy of width 1.3.",
     variants=(
         Variant(arguments={"width": 0.5}, published_params_m=2.6, published_macs_m=42, published_top1=66.2,
                 counted_params=2_587_292, counted_macs=42_328_152),

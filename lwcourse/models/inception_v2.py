@@ -100,9 +100,11 @@ class InceptionV2(nn.Module):
 @register(ModelCard(
     family="Inception", arxiv="1502.03167", year=2015, chapter="06",
     paper="Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
-    table="top-1: TF-Slim's list of checkpoints (Inception V2)", reference="pytorchcv bninception",
-    published_top1=73.9, counted_params=11_188_288, counted_macs=1_934_857_216,
-    note="The paper gives neither parameters nor multiply-adds. pytorchcv's bninception (11.3 M, 2033 M) has a full "
+    table="parameters: section 4.2; top-1: TF-Slim's list of checkpoints "
+          "(Inception V2)", reference="pytorchcv bninception",
+    published_params_m=13.6, published_top1=73.9, counted_params=11_188_288, counted_macs=1_934_857_216,
+    note="13.6 M is printed in section 4.2 of the paper, and cannot be reproduced from its table of layers; the paper "
+         "prints no multiply-adds. pytorchcv's bninception (11.3 M, 2033 M) has a full "
          "7x7 convolution first, 128 channels after the pooling of 4c and 4d, and biases: it is changed to this "
          "network before we compare. light_cnns builds Inception-ResNet-v2 under this name: inception_resnet_v2 here."))
 def inception_v2(num_classes: int = 1000, in_channels: int = 3) -> InceptionV2:

@@ -270,7 +270,7 @@ PAPER = "Inception-v4, Inception-ResNet and the Impact of Residual Connections o
     family="Inception", paper=PAPER, arxiv="1602.07261", year=2016, chapter="06",
     table="top-1: TF-Slim's list of checkpoints", reference="timm inception_v4", published_top1=80.2,
     counted_params=42_679_816, counted_macs=12_253_974_624, input_size=(3, 299, 299), smallest=75,
-    note="The paper gives neither parameters nor multiply-adds."))
+    note="The paper gives neither parameters nor multiply-adds, and 80.0 % for a single crop."))
 def inception_v4(num_classes: int = 1000, in_channels: int = 3) -> InceptionV4:
     """Inception-v4, untrained."""
     return InceptionV4(num_classes, in_channels)
@@ -280,7 +280,8 @@ def inception_v4(num_classes: int = 1000, in_channels: int = 3) -> InceptionV4:
     family="Inception", paper=PAPER, arxiv="1602.07261", year=2016, chapter="06",
     table="top-1: TF-Slim's list of checkpoints", reference="timm inception_resnet_v2", published_top1=80.4,
     counted_params=55_843_464, counted_macs=13_155_794_016, input_size=(3, 299, 299), smallest=75,
-    note="The paper gives neither parameters nor multiply-adds; Keras lists its port with 55.9 M, "
+    note="The paper gives neither parameters nor multiply-adds, and 80.1 % for a single crop; Keras lists its port "
+         "with 55.9 M, "
          "which is this count with BatchNorm's statistics."))
 def inception_resnet_v2(num_classes: int = 1000, in_channels: int = 3, *,
                         scale: float | None = None) -> InceptionResNetV2:

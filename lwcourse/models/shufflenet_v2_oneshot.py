@@ -274,7 +274,7 @@ def _cheaper(path: Architecture, costs: Costs, budget: int, generator: random.Ra
     table="README of the official code, github.com/megvii-model/ShuffleNet-Series",
     reference="official code (OneShot/network.py)", published_params_m=3.4, published_macs_m=328, published_top1=74.9,
     counted_params=3_432_579, counted_macs=327_857_920,
-    note="An earlier version of that README gives 74.6 % top-1."), aliases=("ShuffleNetV2_OneShot",))
+    note="Earlier versions of that README give 74.6 and 74.7 % top-1."), aliases=("ShuffleNetV2_OneShot",))
 def shufflenet_v2_oneshot(num_classes: int = 1000, in_channels: int = 3, *,
                           architecture: Architecture = SEARCHED) -> ShuffleNetV2OneShot:
     """The network that the authors searched, untrained; or another path of their space."""

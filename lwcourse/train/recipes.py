@@ -27,7 +27,8 @@ class Recipe:
         and normalisation.
     clip_norm: gradients whose norm, over all parameters, is larger are scaled down to it.
     schedule: what the learning rate does once it has climbed to its peak over `warmup_epochs` (a fraction is fine):
-        "cosine" (falls to 0), "linear" (falls to 0), "constant", "steps:30:0.1" (times 0.1 every 30 epochs).
+        "cosine" (falls to 0), "linear" (falls to 0), "poly:0.9" (the power 0.9 of "linear"), "constant",
+        "steps:30:0.1" (times 0.1 every 30 epochs), "cyclic" (ESPNetv2's: `CyclicLinear()`).
         Or a function from the epoch (2.5 in the middle of the third) to a share of `lr`, such as `CyclicLinear()`; it
         is asked for the shares of all steps before the first, and `warmup_epochs` is not used then.
     label_smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
@@ -155,6 +156,9 @@ def _published(name: str, source: str, differs: str = "", loading: Mapping[str, 
                        recipe=Recipe(**{"nesterov": False, "warmup_epochs": 0, **settings}))
 
 
+ESPNETS = ("Adam with L2 regularisation there, AdamW here; their epoch goes through the images in five sizes; their "
+           "classes are weighted, as fit(class_weights=enet_weights(data, c=1.1)) does")
+
 RECIPES = {one.name: one for one in (
     NamedRecipe(name="quick", recipe=Recipe(), source="the course: some minutes on a laptop"),
     NamedRecipe(name="finetune", source="the course: from trained weights to other classes",
@@ -165,33 +169,92 @@ RECIPES = {one.name: one for one in (
                                                  nesterov=False)),
     _published("efficientnet", "Tan and Le 2019, arXiv 1905.11946, section 5.2, which the official EfficientNet-Lite "
                "follows", epochs=350, batch_size=4096, optimizer="rmsprop", lr=0.256, schedule="steps:2.4:0.97",
-               warmup_epochs=5, weight_decay=1e-5, ema=0.9999, label_smoothing=0.1, loading={"augment": "rand"},
+               warmup_epochs=5, weight_decay=1e-5, epsilon=0.0316, ema=0.9999, label_smoothing=0.1,
+               loading={"augment": "rand"},
                differs="AutoAugment in the paper, RandAugment here; no stochastic depth; warm-up, average and "
-               "smoothing are those of the released code"),
-    _published("mobilenet_v2", "Sandler et al. 2018, arXiv 1801.04381, section 6.1", epochs=400, batch_size=96,
-               optimizer="rmsprop", lr=0.045, schedule="steps:1:0.98", weight_decay=4e-5,
-               differs="the paper trains asynchronously on 16 workers and gives no number of epochs (400 takes the "
-               "rate to 1/3000); PyTorch's RMSProp adds epsilon outside the root"),
+               "smoothing are those of the released code, tensorflow/tpu, models/official/efficientnet; its epsilon "
+               "of 0.001 is added inside the root, so that 0.0316 outside stands for it"),
+    _published("mobilenet_v1", "Howard et al. 2017, arXiv 1704.04861, which gives no numbers: those of "
+               "tensorflow/models, research/slim/nets/mobilenet_v1_train.py",
+               epochs=200, batch_size=64, lr=0.045, momentum=0,
+               schedule="steps:2.5:0.94", weight_decay=4e-5,
+               differs="the script has no last epoch (200 take the rate to 1/140); its depthwise weights do not decay"),
+    _published("mobilenet_v2", "Sandler et al. 2018, arXiv 1801.04381, section 6.1, on one GPU: tensorflow/models, "
+               "research/slim/nets/mobilenet/README.md, with the defaults of research/slim/train_image_classifier.py",
+               epochs=412, batch_size=96, optimizer="rmsprop", lr=0.045, schedule="steps:2.5:0.98",
+               epsilon=1.0, weight_decay=4e-5, label_smoothing=0.1, ema=0.9999,
+               differs="5.5 million steps are 412 epochs; the paper has 16 asynchronous workers and lowers the rate "
+               "each epoch; PyTorch's RMSProp adds epsilon outside the root"),
+    _published("eca", "Wang et al. 2020, arXiv 1910.03151, section 4.1, for MobileNetV2, and BangguWu/ECANet, "
+               "light_main.py; triplet attention trains alike (arXiv 2010.03045; landskape-ai/triplet-attention, "
+               "scripts/train_imagenet_mobilenetv2_triplet_attention.sh)", epochs=400, batch_size=96, lr=0.045,
+               schedule="steps:1:0.98", weight_decay=4e-5),
     _published("mobilenet_v3", "Howard et al. 2019, arXiv 1905.02244, section 6.1.1", epochs=600, batch_size=4096,
-               optimizer="rmsprop", lr=0.1, schedule="steps:3:0.99", weight_decay=1e-5, ema=0.9999,
-               differs="the paper gives no number of epochs; PyTorch's RMSProp adds epsilon outside the root"),
+               optimizer="rmsprop", lr=0.1, schedule="steps:3:0.99", weight_decay=1e-5, epsilon=0.0316, ema=0.9999,
+               differs="the paper gives neither the number of epochs nor epsilon; 0.0316, outside the root, is that of "
+               "torchvision, references/classification/train.py"),
     _published("shufflenet", "Zhang et al. 2018, arXiv 1707.01083, section 4 (V2 trains alike: arXiv 1807.11164, "
-               "section 4)", epochs=240, batch_size=1024, lr=0.5, schedule="linear", weight_decay=4e-5,
-               differs="the papers augment less in scale; 3e5 steps are 240 epochs"),
+               "section 4; so does the network found by Guo et al. 2020, arXiv 1904.00420, with "
+               "label_smoothing=0.1: megvii-model/ShuffleNet-Series, OneShot/train.py)",
+               epochs=240, batch_size=1024, lr=0.5, schedule="linear", weight_decay=4e-5,
+               differs="the papers augment less in scale; 3e5 steps are 240 epochs; the released code spares norms "
+               "(decay_norms=False)"),
     _published("ghostnet", "Han et al. 2020, arXiv 1911.11907, section 4.2.2, which takes ShuffleNet's setting with "
                "another rate", epochs=240, batch_size=1024, lr=0.4, schedule="linear", weight_decay=4e-5),
     _published("se", "Hu et al. 2018, arXiv 1709.01507, section 6.1", epochs=100, batch_size=1024, lr=0.6,
                schedule="steps:30:0.1", weight_decay=1e-4),
-    _published("pp_lcnet", "Cui et al. 2021, arXiv 2109.15099, and PaddleClas, configs/ImageNet/PPLCNet",
-               epochs=360, batch_size=2048, lr=0.8,
+    _published("resnet", "torchvision, references/classification/train.py: its defaults, on 8 GPUs. He et al. 2016, "
+               "arXiv 1512.03385, section 3.4, lower the rate when the error stops falling. SA-Net (arXiv 2102.00240; "
+               "wofmanaf/SA-Net, main.py) and triplet attention in ResNets train alike",
+               epochs=90, batch_size=256, lr=0.1, schedule="steps:30:0.1", weight_decay=1e-4),
+    _published("resnet_d", "He et al. 2019, arXiv 1812.01187, and GluonCV's log of resnet50_v1d (dmlc/web-data, "
+               "gluoncv/logs/classification/imagenet); with mixup=0.2 they train for 200 epochs",
+               epochs=120, batch_size=1024, lr=0.4, schedule="cosine", warmup_epochs=5, weight_decay=1e-4,
+               nesterov=True, decay_norms=False, label_smoothing=0.1,
+               differs="colours are not changed; whether the last scale of each block starts at 0 is the network's "
+               "own affair"),
+    _published("addernet", "Chen et al. 2020, arXiv 1912.13200, and huawei-noah/AdderNet, main.py: ResNet-20 on "
+               "CIFAR", epochs=400, batch_size=256, lr=0.1, schedule="cosine", weight_decay=5e-4,
+               loading={"image_size": 32}),
+    _published("peleenet", "Wang et al. 2018, arXiv 1804.06882, and Robert-JunWang/PeleeNet, main.py: its defaults",
+               epochs=120, batch_size=256, lr=0.1, schedule="cosine", weight_decay=1e-4),
+    _published("parnet", "Goyal et al. 2021, arXiv 2110.07641, and imankgoyal/NonDeepNetworks, "
+               "imagenet/train_models.sh (S and M; L and XL with erasing=0.4)", epochs=120, batch_size=1024, lr=0.001,
+               schedule="cosine", weight_decay=1e-4, nesterov=True, decay_norms=False, label_smoothing=0.1, ema=0.9999,
+               loading={"augment": "rand", "erasing": 0.2},
+               differs="the rate falls to 0, not to 1e-5, where the script stays for 10 epochs more; the script says "
+               "0.001, and the folder of its run of XL is named after a rate of 0.1"),
+    _published("pp_lcnet", "Cui et al. 2021, arXiv 2109.15099, and PaddleClas, "
+               "ppcls/configs/ImageNet/PPLCNet/PPLCNet_x1_0.yaml", epochs=360, batch_size=2048, lr=0.8,
                schedule="cosine", warmup_epochs=5, weight_decay=3e-5, label_smoothing=0.1),
-    _published("inception_v3", "Szegedy et al. 2016, arXiv 1512.00567, section 8", epochs=100, batch_size=1600,
+    _published("googlenet", "BVLC/caffe, models/bvlc_googlenet: readme.md and quick_solver.prototxt (Szegedy et al. "
+               "2015, arXiv 1409.4842, section 6, give neither rate nor batch)",
+               epochs=60, batch_size=32, lr=0.01, schedule="poly:0.5", weight_decay=2e-4,
+               differs="Caffe's crops have one size; its network has no BatchNorm"),
+    _published("inception_v3", "Szegedy et al. 2016, arXiv 1512.00567, section 8; Inception-v4 and Inception-ResNet "
+               "train alike (arXiv 1602.07261, section 4), on 20 replicas", epochs=100, batch_size=1600,
                optimizer="rmsprop", lr=0.045, schedule="steps:2:0.94", epsilon=1.0, clip_norm=2.0,
-               label_smoothing=0.1, weight_decay=4e-5, loading={"image_size": 299},
-               differs="the paper runs 50 replicas of batch 32 asynchronously; its weight decay is that of the "
-               "released code"),
-    _published("espnet_v2", "Mehta et al. 2019, arXiv 1811.11431, and https://github.com/sacmehta/ESPNetv2",
-               epochs=300, batch_size=512, lr=0.5, schedule="cyclic", weight_decay=4e-5),
+               label_smoothing=0.1, weight_decay=4e-5, ema=0.9999, loading={"image_size": 299},
+               differs="the paper runs 50 replicas of batch 32; weight decay and the span of the average are "
+               "those of the released code, tensorflow/models, research; PyTorch's RMSProp adds epsilon outside "
+               "the root"),
+    _published("espnet_v2", "Mehta et al. 2019, arXiv 1811.11431, and sacmehta/ESPNetv2, imagenet/main.py",
+               epochs=300, batch_size=512, lr=0.5, schedule="cyclic", weight_decay=4e-5, nesterov=True),
+    _published("espnet", "Mehta et al. 2018, arXiv 1803.06815, and sacmehta/ESPNet, train/main.py, on Cityscapes: "
+               "ESPNet-C (ESPNet, with batches of 6, starts from a trained ESPNet-C)", epochs=300, batch_size=12,
+               optimizer="adamw", lr=5e-4, schedule="steps:100:0.5", weight_decay=5e-4,
+               loading={"image_size": (512, 1024)}, differs=ESPNETS),
+    _published("espnet_v2_seg", "Mehta et al. 2019, arXiv 1811.11431, and sacmehta/ESPNetv2, segmentation/main.py and "
+               "train_utils.py, on Cityscapes", epochs=300, batch_size=10, optimizer="adamw", lr=5e-4,
+               schedule="poly:0.9", weight_decay=5e-4, loading={"image_size": (512, 1024)}, differs=ESPNETS),
+    _published("fast_scnn", "Poudel et al. 2019, arXiv 1902.04502, section 4.1, on Cityscapes", epochs=1000,
+               batch_size=12, lr=0.045, schedule="poly:0.9", weight_decay=4e-5, loading={"image_size": (1024, 2048)},
+               differs="the paper's depthwise weights do not decay; it changes colours too; its auxiliary losses need "
+               "the network's auxiliary=True"),
+    _published("lraspp", "torchvision, references/segmentation: README.md and the defaults of train.py, on 8 GPUs, on "
+               "COCO's images with VOC's classes", epochs=30, batch_size=32, lr=0.01, schedule="poly:0.9",
+               weight_decay=1e-6, loading={"image_size": (480, 480)},
+               differs="torchvision's backbone is a trained classifier"),
     _published("condensenet", "Huang et al. 2018, arXiv 1711.09224, section 4.1", epochs=120, batch_size=256, lr=0.1,
                schedule="cosine", weight_decay=1e-4, nesterov=True,
                differs="group lasso and condensation are the network's own affair, not the recipe's"),
@@ -207,11 +270,13 @@ RECIPES = {one.name: one for one in (
                label_smoothing=0.1, mixup=0.8, cutmix=1.0, ema=0.9999, loading={"augment": "rand", "erasing": 0.25}),
     _published("mobilevit", "Mehta and Rastegari 2022, arXiv 2110.02178, section 4.1", epochs=300, batch_size=1024,
                optimizer="adamw", lr=0.002, schedule="cosine", warmup_epochs=2.4, weight_decay=0.01,
-               label_smoothing=0.1, loading={"image_size": 256},
-               differs="the rate climbs from 0 and falls to 0, not from and to 0.0002; batches have one image size"),
+               label_smoothing=0.1, ema=0.9995, loading={"image_size": 256},
+               differs="the average is that of apple/ml-cvnets, config/classification/imagenet/mobilevit.yaml; the "
+               "rate climbs from 0 and falls to 0, not from and to 0.0002; batches have one image size"),
     _published("levit", "Graham et al. 2021, arXiv 2104.01136, section 5.1 (DeiT's setting, arXiv 2012.12877, Table 9)",
                epochs=1000, batch_size=1024, optimizer="adamw", lr=1e-3, schedule="cosine", warmup_epochs=5,
                weight_decay=0.025, decay_norms=False, label_smoothing=0.1, mixup=0.8, cutmix=1.0,
                loading={"augment": "rand", "erasing": 0.25},
-               differs="distillation from RegNetY-16GF needs --teacher; images are not repeated in a batch"),
+               differs="distillation from RegNetY-16GF needs --teacher; images are not repeated in a batch; the "
+               "released code, facebookresearch/LeViT, main.py, clips gradients relative to the weights"),
 )}

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from lwcourse.train.validate import is_number, is_whole, plain
 
-NAMED = "'cosine', 'linear', 'constant', 'steps:30:0.1' (times 0.1 every 30 epochs), 'cyclic'"
+NAMED = ("'cosine', 'linear', 'poly:0.9' (the power 0.9 of 'linear'), 'constant', 'steps:30:0.1' (times 0.1 every 30 "
+         "epochs), 'cyclic'")
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -29,6 +30,8 @@ def check_schedule(schedule: object) -> None:
         if kind in ("cosine", "linear", "constant", "cyclic") and not numbers:
             return
         try:
+            if kind == "poly" and len(numbers) == 1 and 0 < float(numbers[0]) < math.inf:
+                return
             every, factor = map(float, numbers)
             if kind == "steps" and 0 < every < math.inf and 0 < factor <= 1:
                 return
@@ -46,12 +49,15 @@ def share_by_name(schedule: str, warmup_steps: int, steps: int, total_steps: int
         return lambda step: warmup_cosine(step, warmup_steps, total_steps)
     if kind == "steps":
         every, factor = map(float, numbers)
+    power, cyclic = float(numbers[0]) if kind == "poly" else 1.0, CyclicLinear()
 
     def share(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        if kind == "linear":
-            return (total_steps - step) / (total_steps - warmup_steps)
+        if kind in ("linear", "poly"):
+            return ((total_steps - step) / (total_steps - warmup_steps)) ** power
+        if kind == "cyclic":
+            return cyclic(step / steps)
         return factor ** (step / steps // every) if kind == "steps" else 1.0
     return share
 

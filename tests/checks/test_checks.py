@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import lwcourse as lw
 from lwcourse import checks
 from lwcourse.checks import CheckFailed, exercise, fail
-from lwcourse.checks.ch00 import MISTAKES
+from lwcourse.checks.ch00.cost import MISTAKES
 from lwcourse.checks.helpers import (
     a_function,
     a_module,
@@ -241,7 +241,7 @@ def test_an_exercise_that_has_moved_answers_to_its_old_id(capsys):
 
 @pytest.mark.parametrize("options, words", [
     ({"exercise_id": "2.1"}, "looks like '02.1'"), ({"difficulty": "trivial"}, "easy, medium, hard"),
-    ({"minutes": 0}, "at least 1"), ({"exercise_id": "00.1"}, "is lwcourse.checks.ch00.conv_macs already")])
+    ({"minutes": 0}, "at least 1"), ({"exercise_id": "00.1"}, "is lwcourse.checks.ch00.cost.conv_macs already")])
 def test_decorator_refuses(options, words):
     good = {"exercise_id": "00.9", "title": "A test", "minutes": 1, "difficulty": "easy"}
     with pytest.raises(ValueError, match=words):

@@ -164,6 +164,7 @@ def test_distillation_by_hand(few):
 
 @pytest.mark.parametrize(("schedule", "expected"), [
     ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1]), ("linear", [0.5, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+    ("poly:2", [0.5, 1, 1, 25 / 36, 16 / 36, 9 / 36, 4 / 36, 1 / 36]), ("cyclic", [0.5, 1, 1, 1, 0.8, 0.8, 0.6, 0.6]),
     ("steps:2:0.1", [0.5, 1, 1, 1, 0.1, 0.1, 0.1, 0.1]), ("steps:0.5:0.5", [0.5, 1, 0.25, 0.125, 1 / 16, 1 / 32, 1 / 64,
                                                                           1 / 128])])
 def test_schedules_by_name(schedule, expected):
@@ -209,6 +210,8 @@ def test_another_optimizer_has_its_own_second_moment():
     ({"freeze": None}, "freeze must be names of modules with commas between them"),
     ({"schedule": "steps:30"}, "schedule must be 'cosine', 'linear'.* got 'steps:30'"),
     ({"schedule": "steps:0:0.1"}, "schedule must be .* got 'steps:0:0.1'"),
+    ({"schedule": "poly"}, "schedule must be .*'poly:0.9'.* got 'poly'"),
+    ({"schedule": "poly:0"}, "schedule must be .* got 'poly:0'"),
     ({"distillation": 2}, "distillation must be between 0 and 1, got 2"),
     ({"temperature": 0}, "temperature must be at least 0.001, got 0"),
     ({"backbone_lr": -1}, "backbone_lr must be at least 0, got -1")])

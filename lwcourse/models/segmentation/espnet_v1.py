@@ -166,7 +166,7 @@ def cut(x: Tensor, like: Tensor) -> Tensor:
     return x[..., :like.shape[2], :like.shape[3]]
 
 
-NOT_PUBLISHED = "No published figures of this variant could be checked."
+NOT_PUBLISHED = "The paper has this network in an ablation on the validation set, whose figures could not be checked."
 
 
 @register(ModelCard(
@@ -189,10 +189,12 @@ def espnet_c(num_classes: int = 20, in_channels: int = 3, *, p: int = 2, q: int 
 @register(ModelCard(
     family="ESPNet", paper="ESPNet: Efficient Spatial Pyramid of Dilated Convolutions for Semantic Segmentation",
     arxiv="1803.06815", year=2018, chapter="07", task="segmentation",
-    table="README of the official repository, test set of Cityscapes; parameters as Park et al. (1812.04920) cite them",
+    table="README of the official repository, test set of Cityscapes; parameters also in the segmentation README of "
+          "ESPNetv2",
     reference="official code", published_params_m=0.364, published_miou=60.3, input_size=(3, 512, 1024), smallest=8,
     counted_params=364_569, counted_macs=4_709_441_536,
-    note="0.36457 M parameters are printed as 0.364 M; the authors give no MACs.",
+    note="0.36457 M parameters are printed as 0.364 M. ESPNetv2's README of June 2019 gives 424 M multiply-adds, of "
+         "which it does not name the size: they are ours at 224 x 224, without the transposed convolutions.",
     variants=(
         Variant(arguments={"q": 5}, counted_params=267_417, counted_macs=3_923_009_536, note=NOT_PUBLISHED),
         Variant(arguments={"q": 3}, counted_params=202_649, counted_macs=3_398_721_536, note=NOT_PUBLISHED),

@@ -173,19 +173,23 @@ class ESPNetV2EdgeNets(ESPNetV2Levels):
         return enlarge(self.pyramid1(self.norm1(self.skip1(level1) + y)), like=x)
 
 
-NOT_PUBLISHED = "No published figures of this variant could be checked."
+MORE = "The authors count 1.3 M multiply-adds more than the layers have, and do not say what."
 
 
 @register(ModelCard(
     family="ESPNetv2", paper="ESPNetv2: A Light-weight, Power Efficient, and General Purpose Convolutional Neural "
-    "Network", arxiv="1811.11431", year=2018, chapter="07", task="segmentation", table="none",
+    "Network", arxiv="1811.11431", year=2018, chapter="07", task="segmentation",
+    table="segmentation/README.md of the official repository, before June 2019: Cityscapes, of which set it does not "
+          "say",
     reference="official code", input_size=(3, 512, 1024), smallest=16, widths=WIDTHS,
     counted_params=340_558, counted_macs=1_688_795_136,
-    note="The decoder of the first code, which its authors have replaced: the published figures are those of "
-    "espnet_v2_edgenets.",
+    note="The decoder of the first code, which its authors have replaced by that of espnet_v2_edgenets. They published "
+         "it at widths 0.5 (0.099 M parameters, 54 M multiply-adds, 54.7 mIoU) and 1.5, not at 1.0.",
     variants=(
-        Variant(arguments={"width": 1.5}, counted_params=724_814, counted_macs=3_361_136_640, note=NOT_PUBLISHED),
-        Variant(arguments={"width": 2.0}, counted_params=1_252_558, counted_macs=5_671_012_352, note=NOT_PUBLISHED),
+        Variant(arguments={"width": 1.5}, published_params_m=0.725, published_miou=62.1, counted_params=724_814,
+                counted_macs=3_361_136_640, note="322 M multiply-adds are printed: ours at 224 x 224."),
+        Variant(arguments={"width": 2.0}, counted_params=1_252_558, counted_macs=5_671_012_352,
+                note="No figures are published for this width."),
     )))
 def espnet_v2_seg(num_classes: int = 20, in_channels: int = 3, *, width: float = 1.0) -> ESPNetV2Seg:
     """ESPNetv2 with the decoder of its own repository, untrained; two heads in training. `width` as in espnet_v2."""
@@ -195,14 +199,17 @@ def espnet_v2_seg(num_classes: int = 20, in_channels: int = 3, *, width: float =
 @register(ModelCard(
     family="ESPNetv2", paper="ESPNetv2: A Light-weight, Power Efficient, and General Purpose Convolutional Neural "
     "Network", arxiv="1811.11431", year=2018, chapter="07", task="segmentation",
-    table="model/segmentation/model_zoo/README.md of the repository EdgeNets: test set of Cityscapes",
-    reference="official code", input_size=(3, 512, 1024), smallest=16, widths=WIDTHS,
-    counted_params=233_786, counted_macs=1_085_283_952, note="Figures are published for width 2.0 only.",
+    table="model/segmentation/model_zoo/README.md of the repository EdgeNets: Cityscapes, test set at width 2.0, and "
+          "else, as only that row says test, the validation set",
+    reference="official code", published_params_m=0.23, published_macs_m=1086.59, published_miou=60.1,
+    input_size=(3, 512, 1024), smallest=16, widths=WIDTHS, counted_params=233_786, counted_macs=1_085_283_952,
+    note=MORE,
     variants=(
-        Variant(arguments={"width": 1.5}, counted_params=468_010, counted_macs=1_713_255_536, note=NOT_PUBLISHED),
+        Variant(arguments={"width": 1.5}, published_params_m=0.47, published_macs_m=1714.57, published_miou=63.8,
+                counted_params=468_010, counted_macs=1_713_255_536, note=MORE),
         Variant(arguments={"width": 2.0}, published_params_m=0.79, published_macs_m=2699.05, published_miou=66.2,
                 counted_params=788_762, counted_macs=2_697_742_960,
-                note="The authors do not say what else they count in 2699.05 M: 1.3 M more than the layers have."),
+                note=MORE),
     )))
 def espnet_v2_edgenets(num_classes: int = 20, in_channels: int = 3, *, width: float = 1.0) -> ESPNetV2EdgeNets:
     """ESPNetv2 with the later decoder of the repository EdgeNets, untrained; `width` as in espnet_v2."""

@@ -133,7 +133,8 @@ def lifetimes(sizes: Mapping[str, float], operators: Operators, *, labels: Seque
     figure, axes = new_figure(7.8, 1.9 + 0.3 * len(sizes) + 1.1 + (0.3 if title else 0), rows=2, sharex=True,
                               height_ratios=[0.3 * len(sizes) + 0.4, 1.3],
                               alt=f"Lifetimes of maps: {listed(lives, 12)}. At once "
-                                  f"{', '.join(f'{s:g}' for s in sums)}; most, {sums[top]:g}{' ' + unit if unit else ''}, at {labels[top]}.")
+                                  f"{', '.join(f'{s:g}' for s in sums)}; most, {sums[top]:g}"
+                                  f"{' ' + unit if unit else ''}, at {labels[top]}.")
     for y, (name, (start, end)) in enumerate(alive.items()):
         left, right = max(start, 0) - 0.46, min(end, len(operators) - 1) + 0.46
         hit = start <= top <= end

@@ -1,10 +1,12 @@
 """Right answers to the exercises of chapter 00, in different styles."""
 import operator
 from functools import reduce
+from statistics import median
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 import lwcourse as lw
@@ -181,7 +183,177 @@ def other_linear(block):
     block.project.act = Doubled()
 
 
+# 00.4
+
+def shapes(*sides, channels=(32, 320, 1280), classes=1000, batch=4, kind=tuple):
+    """The dict of 00.4, from the sides of the stem's map and of the last one."""
+    places = dict(zip(("stem", "blocks", "head"), channels, strict=True))
+    found = {place: kind((batch, count, *sides[place != "stem"])) for place, count in places.items()}
+    return found | {"logits": kind((batch, classes))}
+
+
+def run_by_hand():
+    network, x = lw.create_model("efficientnet_lite0").eval(), torch.zeros(4, 3, 160, 96)
+    with torch.no_grad():
+        found = {"stem": network.stem(x)}
+        found["blocks"] = network.blocks(found["stem"])
+        found["head"] = network.head(found["blocks"])
+    return {place: one.shape for place, one in found.items()} | {"logits": network(x).shape}
+
+
+# 00.5
+
+def prepared(network, photo):
+    return lw.weights_of(network).transform()(photo).unsqueeze(0)
+
+
+def by_softmax():
+    def best(network, photo):
+        network.eval()
+        with torch.no_grad():
+            share, index = network(prepared(network, photo)).softmax(dim=1).max(dim=1)
+        return lw.weights_of(network).classes[index.item()], share.item()
+    return best
+
+
+def with_gradients_and_tensors():
+    def best(network, photo):
+        shares = F.softmax(network.eval()(prepared(network, photo)).squeeze(0), dim=0)
+        return [lw.weights_of(network).classes[shares.argmax()], shares.max()]
+    return best
+
+
+def by_exponentials():
+    def best(network, photo):
+        with torch.inference_mode():
+            logits = network.train(False)(prepared(network, photo))[0].double().numpy()
+        shares = np.exp(logits) / np.exp(logits).sum()
+        return lw.weights_of(network).classes[int(np.argmax(shares))], shares.max()
+    return best
+
+
+def by_log_softmax():
+    def best(network, photo):
+        logs = network.eval()(prepared(network, photo)).log_softmax(-1).flatten()
+        return lw.weights_of(network).classes[logs.topk(1).indices.item()], logs.max().exp().item()
+    return best
+
+
+def transformed_by_hand():
+    def best(network, photo):
+        weights = lw.weights_of(network)
+        height, width = photo.shape[1:]
+        scale = weights.resize / min(height, width)
+        resized = torchvision.transforms.v2.functional.resize(
+            photo, [int(height * scale), int(width * scale)], antialias=True,
+            interpolation=torchvision.transforms.InterpolationMode.BICUBIC)
+        top, left = (round((side - weights.size) / 2) for side in resized.shape[1:])
+        cut = resized[:, top:top + weights.size, left:left + weights.size]
+        x = (cut - torch.tensor(weights.mean).view(3, 1, 1)) / torch.tensor(weights.std).view(3, 1, 1)
+        shares = network.eval()(x[None]).softmax(1)[0].tolist()
+        return weights.classes[shares.index(max(shares))], max(shares)
+    return best
+
+
+def as_a_dict():
+    def best(network, photo):
+        name, share = by_softmax()(network, photo)
+        return {name: share}
+    return best
+
+
+# 00.6
+
+def cut_mean(a, b):
+    """Without the three smallest and the three largest."""
+    return np.mean(np.sort(np.divide(a, b))[3:-3])
+
+
+def by_logarithms(a, b):
+    return np.exp(np.median(np.log(a) - np.log(b)))
+
+
+def sorted_middle(a, b):
+    ratios = sorted(x / y for x, y in zip(a, b, strict=True))
+    return ratios[len(ratios) // 2]
+
+
+# 00.7
+
+def with_a_loop():
+    def choose(names, max_params, max_macs):
+        best = None
+        for name in names:
+            card = lw.model_card(name)
+            if card.published_top1 is None or card.counted_params > max_params or card.counted_macs > max_macs:
+                continue
+            if best is None or card.published_top1 > lw.model_card(best).published_top1:
+                best = name
+        return best
+    return choose
+
+
+def by_sorting():
+    def choose(names, max_params, max_macs):
+        cards = sorted(map(lw.model_card, names), key=lambda card: card.published_top1 or 0, reverse=True)
+        return next((card.name for card in cards if card.published_top1 and card.counted_params <= max_params
+                     and card.counted_macs <= max_macs), None)
+    return choose
+
+
+def with_arrays():
+    def choose(names, max_params, max_macs):
+        cards = [lw.model_card(name) for name in names]
+        top1 = np.array([card.published_top1 or np.nan for card in cards])
+        top1[np.array([card.counted_params for card in cards]) > max_params] = np.nan
+        top1[np.array([card.counted_macs for card in cards]) > max_macs] = np.nan
+        return None if np.isnan(top1).all() else names[int(np.nanargmax(top1))]
+    return choose
+
+
+def by_max():
+    return lambda names, max_params, max_macs: max(
+        (name for name in names if lw.model_card(name).counted_params <= max_params
+         and lw.model_card(name).counted_macs <= max_macs and lw.model_card(name).published_top1),
+        key=lambda name: lw.model_card(name).published_top1, default=None)
+
+
+def by_a_dict():
+    def choose(names, max_params, max_macs):
+        fitting = {}
+        for name in names:
+            card = lw.model_card(name)
+            if card.counted_params <= max_params and card.counted_macs <= max_macs and card.published_top1:
+                fitting[card.published_top1] = name
+        return fitting[max(fitting)] if fitting else None
+    return choose
+
+
+def by_profiling_once():
+    def choose(names, max_params, max_macs):
+        def fits(card):
+            return card.published_top1 is not None and not (
+                card.counted_params > max_params or card.counted_macs > max_macs)
+        left = list(filter(fits, map(lw.model_card, names)))
+        left.sort(key=lambda card: card.published_top1)
+        return left.pop().name if left else None
+    return choose
+
+
 RIGHT = {
+    "00.4": {"typed": lambda: shapes((80, 48), (5, 3)), "lists": lambda: shapes((80, 48), (5, 3), kind=list),
+             "run": run_by_hand, "sizes": lambda: shapes((80, 48), (5, 3), kind=torch.Size),
+             "arrays": lambda: shapes((80, 48), (5, 3), kind=np.array),
+             "tensors": lambda: shapes((80, 48), (5, 3), kind=torch.tensor),
+             "more than asked for": lambda: {"image": (4, 3, 160, 96)} | shapes((80, 48), (5, 3))},
+    "00.5": {"softmax": by_softmax, "tensors": with_gradients_and_tensors, "exponentials": by_exponentials,
+             "logarithms": by_log_softmax, "prepared by hand": transformed_by_hand, "a dict": as_a_dict},
+    "00.6": {"median": lambda: lambda a, b: median(x / y for x, y in zip(a, b, strict=True)),
+             "NumPy": lambda: lambda a, b: np.median(np.array(a) / np.array(b)),
+             "PyTorch": lambda: lambda a, b: (torch.tensor(a) / torch.tensor(b)).median(),
+             "cut mean": lambda: cut_mean, "logarithms": lambda: by_logarithms, "the middle": lambda: sorted_middle},
+    "00.7": {"a loop": with_a_loop, "sorted": by_sorting, "arrays": with_arrays, "max": by_max, "a dict": by_a_dict,
+             "cards": by_profiling_once},
     "00.1": {"the weight's numbers": by_the_weight, "a group at a time": a_group_at_a_time, "floats": divided,
              "NumPy": with_numpy, "a tensor without axes": as_a_tensor, "profiled": profiled,
              "an object that can be called": Callable},

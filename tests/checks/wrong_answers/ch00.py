@@ -1,5 +1,8 @@
 """Wrong answers to the exercises of chapter 00, and words that the refusal must have."""
+import numpy as np
+import torch
 from torch import nn
+from torchvision.transforms import v2
 
 import lwcourse as lw
 
@@ -170,7 +173,174 @@ def nothing_returned():
     return mended
 
 
+# 00.4
+
+def shapes(stem=(4, 32, 80, 48), blocks=(4, 320, 5, 3), head=(4, 1280, 5, 3), logits=(4, 1000)):
+    return lambda: {"stem": stem, "blocks": blocks, "head": head, "logits": logits}
+
+
+def changed(change):
+    """Each of the right shapes, changed."""
+    return lambda: {place: change(shape) for place, shape in shapes()().items()}
+
+
+def without_logits():
+    return {place: shape for place, shape in shapes()().items() if place != "logits"}
+
+
+# 00.5
+
+def prepared(network, photo):
+    return lw.weights_of(network).transform()(photo)[None]
+
+
+def named(prepare=prepared, squash=lambda logits: logits.softmax(1), give=lambda name, share: (name, share),
+          training=False):
+    """A function that prepares, squashes and gives so."""
+    def build():
+        def best(network, photo):
+            network.train(training)
+            if training:
+                network.classifier[0].p = 0.0
+            with torch.no_grad():
+                shares = squash(network(prepare(network, photo)))[0]
+            return give(lw.weights_of(network).classes[shares.argmax().item()], shares.max().item())
+        return best
+    return build
+
+
+def not_normalised(network, photo):
+    weights = lw.weights_of(network)
+    mean, std = (torch.tensor(one).view(3, 1, 1) for one in (weights.mean, weights.std))
+    return prepared(network, photo) * std + mean
+
+
+def pressed(network, photo):
+    weights = lw.weights_of(network)
+    square = v2.functional.resize(photo, [weights.size] * 2, v2.InterpolationMode.BICUBIC, antialias=True)
+    return v2.Normalize(weights.mean, weights.std)(square)[None]
+
+
+def bilinear(network, photo):
+    """Close, but not what the weights were trained with."""
+    weights = lw.weights_of(network)
+    small = v2.CenterCrop(weights.size)(v2.Resize(weights.resize // 2 * 3, antialias=True)(photo))
+    return v2.Normalize(weights.mean, weights.std)(small)[None]
+
+
+def index_and_share():
+    def best(network, photo):
+        with torch.no_grad():
+            share, index = network.eval()(prepared(network, photo)).softmax(1).max(1)
+        return index.item(), share.item()
+    return best
+
+
+def the_other_name():
+    def best(network, photo):
+        with torch.no_grad():
+            shares = network.eval()(prepared(network, photo)).softmax(1)[0]
+        return lw.weights_of(network).classes[shares.argsort()[-2]], shares.max().item()
+    return best
+
+
+# 00.6
+
+def ratio(rule):
+    return lambda: lambda a, b: rule(np.array(a), np.array(b))
+
+
+# 00.7
+
+def chosen(fits=lambda card, params, macs: card.counted_params <= params and card.counted_macs <= macs,
+           best=lambda card: card.published_top1, give=lambda card: card.name, nothing=None):
+    def build():
+        def choose(names, max_params, max_macs):
+            cards = [card for card in map(lw.model_card, names)
+                     if card.published_top1 and fits(card, max_params, max_macs)]
+            return give(max(cards, key=best)) if cards else nothing
+        return choose
+    return build
+
+
+def as_published(card, params, macs):
+    return (card.published_params_m or 1e9) * 1e6 <= params and (card.published_macs_m or 1e9) * 1e6 <= macs
+
+
 WRONG = {
+    "00.4": {
+        "no batch": (changed(lambda shape: shape[1:]), "the batch is missing"),
+        "one image": (changed(lambda shape: (1, *shape[1:])), "the shapes of one image"),
+        "sides exchanged": (changed(lambda shape: (*shape[:2], *shape[:1:-1])), "height and width are exchanged"),
+        "224 pixels": (shapes((4, 32, 112, 112), (4, 320, 7, 7), (4, 1280, 7, 7)), "224 x 224 pixels, as in"),
+        "channels last": (changed(lambda shape: (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape),
+                          "the channels stand last"),
+        "logits with sides": (shapes(logits=(4, 1000, 5, 3)), "the logits have no sides"),
+        "a flat map": (shapes(blocks=(4, 320)), "blocks: a map has four numbers"),
+        "halved once more": (shapes(head=(4, 1280, 3, 2)), "head: its sides are wrong"),
+        "other channels": (shapes(head=(4, 320, 5, 3)), "head: its channels are wrong"),
+        "one image in the end": (shapes(logits=(1, 1000)), "logits: its first number is wrong"),
+        "halves of pixels": (shapes(stem=(4, 32, 80, 48.5)), "half a pixel is none"),
+        "the tensor": (lambda: shapes(stem=torch.zeros(4, 32, 80, 48))(), "its .shape is asked for"),
+        "a number": (shapes(stem=32), "not a shape such as"),
+        "no logits": (without_logits, "there is no 'logits'"),
+    },
+    "00.5": {
+        "per cent": (named(give=lambda name, share: (name, 100 * share)), "these are percentages"),
+        "logits": (named(squash=lambda logits: logits), "these are the logits"),
+        "sigmoid": (named(squash=torch.sigmoid), "these are sigmoids"),
+        "softmax over the batch": (named(squash=lambda logits: logits.softmax(0)), "softmax ran over the images"),
+        "logarithms": (named(squash=lambda logits: logits.log_softmax(1)), "logarithms of probabilities"),
+        "as it comes": (named(lambda network, photo: photo[None]), "the photograph is not prepared"),
+        "not normalised": (named(not_normalised), "but not normalised"),
+        "divided by 255": (named(lambda network, photo: prepared(network, photo / 255)), "divided by 255"),
+        "pressed": (named(pressed), "pressed into a square"),
+        "training mode": (named(training=True), "call .eval() first"),
+        "resized otherwise": (named(bilinear), ("coffee: 'espresso' is right", "its probability is not")),
+        "index": (index_and_share, "lw.weights_of(network).classes[index] is the name"),
+        "the other way round": (named(give=lambda name, share: (share, name)), "the probability comes first"),
+        "the name alone": (named(give=lambda name, share: name), "a name and a probability are asked for"),
+        "an own name": (named(give=lambda name, share: ("a coffee", share)), "is no class of ImageNet"),
+        "the second": (the_other_name, "the network does not say"),
+        "text": (named(give=lambda name, share: (name, f"{share:.0%}")), "not a number"),
+    },
+    "00.6": {
+        "means": (ratio(lambda a, b: a.mean() / b.mean()), "you divide the means"),
+        "sums": (ratio(lambda a, b: a.sum() / b.sum()), "you divide the means"),
+        "mean of ratios": (ratio(lambda a, b: (a / b).mean()), "the mean of the rounds' ratios"),
+        "medians": (ratio(lambda a, b: np.median(a) / np.median(b)), "you divide the medians"),
+        "shortest": (ratio(lambda a, b: a.min() / b.min()), "you divide the shortest times"),
+        "longest": (ratio(lambda a, b: a.max() / b.max()), "the longest times"),
+        "upside down": (ratio(lambda a, b: np.median(b / a)), "upside down"),
+        "difference": (ratio(lambda a, b: np.median(a) - np.median(b)), "you give a difference"),
+        "differences": (ratio(lambda a, b: np.median(a - b)), "the median of the differences"),
+        "first": (ratio(lambda a, b: a[0] / b[0]), "the first round alone"),
+        "last": (ratio(lambda a, b: a[-1] / b[-1]), "the last round alone"),
+        "without the first": (ratio(lambda a, b: a[1:].mean() / b[1:].mean()), "whose true ratio is 2.0"),
+        "all ratios": (ratio(lambda a, b: a / b), "not a number"),
+    },
+    "00.7": {
+        "parameters forgotten": (chosen(lambda card, params, macs: card.counted_macs <= macs), "budget of parameters"),
+        "MACs forgotten": (chosen(lambda card, params, macs: card.counted_params <= params), "the budget of MACs"),
+        "both forgotten": (chosen(lambda card, params, macs: True), "neither budget"),
+        "either": (chosen(lambda card, params, macs: card.counted_params <= params or card.counted_macs <= macs),
+                   "too many"),
+        "fewest MACs": (chosen(best=lambda card: -card.counted_macs), "the fewest MACs"),
+        "fewest parameters": (chosen(best=lambda card: -card.counted_params), "the fewest parameters"),
+        "largest": (chosen(best=lambda card: card.counted_params), "the largest network that fits"),
+        "most MACs": (chosen(best=lambda card: card.counted_macs), "the most MACs"),
+        "worst": (chosen(best=lambda card: -card.published_top1), "the least accurate"),
+        "published counts": (chosen(as_published), "you compare the published counts"),
+        "strictly": (chosen(lambda card, params, macs: card.counted_params < params and card.counted_macs < macs),
+                     "meets the budget exactly"),
+        "first that fits": (chosen(best=lambda card: 0), "another one that fits is more accurate"),
+        "accuracy": (chosen(give=lambda card: card.published_top1), "the name of a network is asked for"),
+        "other name": (chosen(give=lambda card: card.family + "!"), "none of the names"),
+        "never": (lambda: lambda names, max_params, max_macs: None, "there are networks that fit"),
+        "unknown accuracy": (lambda: lambda names, max_params, max_macs: max(
+            (lw.model_card(name) for name in names), key=lambda card: card.published_top1).name, "TypeError"),
+        "unknown taken": (chosen(nothing="mobilenet_v2_sa"), "too many"),
+    },
     "00.1": {
         "a multiply and an add counted as two": (counted("2 * c * d * k**2 * h * w // g"), "one MAC is both together"),
         "groups forgotten": (counted("c * d * k**2 * h * w"), "`groups` makes no difference"),

@@ -1,4 +1,4 @@
-"""Checks for notebooks/00_start_here.ipynb."""
+"""00.1 and 00.2: counting MACs, and whose they are."""
 import math
 import random
 from collections.abc import Callable
@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lwcourse as lw
-from lwcourse.checks import exercise, fail
-from lwcourse.checks.helpers import a_function, compare_modules, compare_numbers, read_number
-from lwcourse.models.mobilenet_v2 import MobileNetV2, mobilenet_v2
+from lwcourse.checks import exercise
+from lwcourse.checks.helpers import a_function, compare_numbers, read_number
 
 # What people write instead, with c, d: channels in and out, k: kernel, h, w: sides of the output, g: groups.
 # Each is told apart from the right count, and from the others, by the configurations below (tested).
@@ -220,48 +219,3 @@ def _counts(network: nn.Module, input_size: tuple[int, int, int]) -> _Counts:
                 if getattr(modules[layer.name], "groups", 1) == getattr(modules[layer.name], "in_channels", 0) > 1)
     counts.traffic_share = moved / cost.traffic_bytes
     return counts
-
-
-FAULTY = (3, 8, 14)  # blocks of `faulty_network` with an error
-
-
-def faulty_network() -> MobileNetV2:
-    """MobileNetV2 with three errors, which exercise 00.3 asks to find and mend."""
-    network = mobilenet_v2()
-    network.blocks[3].depthwise.conv.stride = (1, 1)
-    network.blocks[8].project.add_module("act", nn.ReLU6(inplace=True))
-    network.blocks[14].has_shortcut = False
-    return network
-
-
-@exercise("00.3", title="Three errors", minutes=15, difficulty="easy", expects=a_function)
-def three_errors(answer: Callable[[nn.Module], nn.Module]) -> str:
-    """`answer(network)` mends what `faulty_network()` gives, and returns it."""
-    given = faulty_network()
-    kept = {name: parameter.detach().clone() for name, parameter in given.named_parameters()
-            if not name.startswith(tuple(f"blocks.{block}." for block in FAULTY))}
-    mended = answer(given)
-    if mended is None:
-        fail("your function returns nothing; end it with `return network`")
-    if mended is not given:
-        fail("your function must mend the network that it is given, and return that one",
-             "change attributes and layers of `network`, as in `network.blocks[4].has_shortcut = True`")
-    _refuse_none_among_layers(mended)
-    compare_modules(mended, mobilenet_v2(), (2, 3, 48, 64), macs=True,
-                    hint="mend this, and let `lw.compare` find the next",
-                    shortcut="is `has_shortcut` True in a block that changes the shape, or a stride another one?")
-    now = dict(mended.named_parameters())
-    new = [name for name, weight in kept.items() if name not in now or not torch.equal(now[name].to(weight), weight)]
-    if new:
-        fail(f"the network is right, but layers without an error are new: {len(new)} weights were replaced, such as "
-             f"`{new[0]}`, and what a trained network had learned there would be lost",
-             "mend the three errors, and leave all other blocks as they are")
-    return "Equal to MobileNetV2."
-
-
-def _refuse_none_among_layers(network: nn.Module) -> None:
-    for name, module in network.named_modules():
-        for child, layer in module._modules.items():
-            if layer is None and isinstance(module, nn.Sequential):
-                fail(f"`{name}.{child}` is None, and an nn.Sequential calls each of its layers: None cannot be called",
-                     "take the layer out, or put a layer there that does nothing")
