@@ -23,6 +23,7 @@ from lwcourse.by_chapter import chapter_modules
 from lwcourse.checks.quiet import stderr_to_stdout
 
 DIFFICULTIES = ("easy", "medium", "hard")
+MOVED = {"01.4": "17.1"}  # exercises that went to another chapter: answers under the old id are judged as before
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,12 @@ def exercise(exercise_id: str, *, title: str, minutes: int, difficulty: str, exp
     """Decorator that files a function as the check of an exercise.
 
     `exercise_id` is the chapter's two digits and a number, "02.1"; `difficulty` one of "easy", "medium", "hard".
-    Raises ValueError for anything else, and for an id that another function has taken.
+    Raises ValueError for anything else, for an id that another function has taken, and for one in MOVED.
     """
     if not re.fullmatch(r"\d\d\.[1-9]\d*", exercise_id):
         raise ValueError(f"an exercise id looks like '02.1' (chapter, number), got {exercise_id!r}")
+    if exercise_id in MOVED:
+        raise ValueError(f"{exercise_id} is the old id of {MOVED[exercise_id]}; take a new number")
     if difficulty not in DIFFICULTIES:
         raise ValueError(f"difficulty of {exercise_id} must be one of {', '.join(DIFFICULTIES)}, got {difficulty!r}")
     if minutes < 1:
@@ -112,9 +115,11 @@ def exercises(chapter: str | None = None) -> list[Exercise]:
 
 
 def find(exercise_id: str) -> Exercise:
-    """The exercise of that id. Raises ValueError, naming close or available ids, when there is none."""
+    """The exercise of that id, or of that old id. Raises ValueError, naming close or available ids, when there is none.
+    """
     if not isinstance(exercise_id, str):
         raise TypeError(f"an exercise id is a string such as '02.1', got {exercise_id!r}")
+    exercise_id = MOVED.get(exercise_id, exercise_id)
     for one in exercises(exercise_id.split(".")[0]):
         if one.id == exercise_id:
             return one

@@ -95,8 +95,7 @@ def first_edition(request, monkeypatch):
 
 
 @pytest.fixture
-def course(tmp_path, monkeypatch):
-    monkeypatch.setattr("lwcourse.authoring.layout.FIRST_EDITION", {"00", "01", "02"})
+def course(tmp_path):
     root = checkout(tmp_path / "course")
     (root / "lwcourse" / "models").mkdir(parents=True)
     (root / "lwcourse" / "models" / "__init__.py").touch()

@@ -216,7 +216,7 @@ def test_right_type_passes(register, expects, answer):
 
 @pytest.mark.parametrize("unknown, words", [
     ("0.1", "there is no exercise '0.1'; did you mean '00.1'\\?"), ("00.77", r"did you mean '\d\d\.\d"),
-    ("zz", "there are 00.1"), ("01", r"did you mean '01.1' or '01.2' or '01.3' or '01.4' or '01.5'\?"),
+    ("zz", "there are 00.1"), ("01", r"did you mean '01.1' or '01.2' or '01.3' or '01.5' or '01.6'"),
     ("2", "did you mean '02.1' or '02.2'"), ("02.", "did you mean '02.1' or"), ("02.99", "did you mean '02.1' or"),
     (" 2.1 ", r"did you mean '02.1'\?"), ("99", "there are 00.1"), ("", "there are 00.1")])
 def test_unknown_id_names_others(unknown, words):
@@ -227,6 +227,16 @@ def test_unknown_id_names_others(unknown, words):
 def test_id_that_is_a_number_is_refused():
     with pytest.raises(TypeError, match="a string such as '02.1', got 2.1"):
         lw.check(2.1, 1)
+
+
+def test_an_exercise_that_has_moved_answers_to_its_old_id(capsys):
+    """Answers outside of this repository hand in 01.4, which is 17.1 now."""
+    for old, new in checks.MOVED.items():
+        assert checks.find(old) is checks.find(new) and old not in {one.id for one in checks.exercises()}
+    with pytest.raises(CheckFailed, match="01.4 not yet: the keys must be 'hungriest'"):
+        lw.check("01.4", {})
+    with pytest.raises(ValueError, match="01.4 is the old id of 17.1"):
+        exercise("01.4", title="A test", minutes=1, difficulty="easy")
 
 
 @pytest.mark.parametrize("options, words", [

@@ -26,7 +26,7 @@ COPIES = 2  # of each digit, on other pieces of photographs
 LEAST_ACCURACY, GOOD_ACCURACY = 0.75, 0.80
 
 
-@exercise("01.5", title="A network under three budgets", minutes=30, difficulty="hard", expects=a_builder)
+@exercise("01.5", title="A network under three budgets", minutes=25, difficulty="hard", expects=a_builder)
 def small_network(answer: Callable[[], nn.Module]) -> Score:
     """`answer()` -> a classifier of (N, 3, 32, 32) into 10 logits; it is counted, trained and tested here."""
     network = ten_class_network(answer, SIZE)

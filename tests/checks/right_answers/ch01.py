@@ -103,29 +103,6 @@ def lit_pixels(depthwise, pointwise):
     return answers.flip(2, 3).transpose(0, 1)
 
 
-# 01.4
-
-VALUES = {"hungriest": "blocks.13.depthwise.conv", "below the ridge, batch 1": 46, "below the ridge, batch 16": 31,
-          "depthwise MACs": 0.1168984132177327, "depthwise bytes": 0.3836529116128496}
-
-
-def reported(**changes):
-    return lambda: VALUES | changes
-
-
-def counted():
-    cost = lw.profile(lw.create_model("mobilenet_v2", width=0.5), (3, 160, 160))
-    convs = [one for one in cost.layers if one.kind == "Conv2d"]
-    n = np.array([[1], [16]])
-    macs, maps, weights = (np.array(column) for column in zip(*(
-        (one.macs, one.input_bytes + one.output_bytes, one.parameter_bytes) for one in convs), strict=True))
-    below = (n * macs / (n * maps + weights) < 6).sum(1)
-    filters = np.array(["depthwise" in one.name for one in convs])
-    return {"hungriest": convs[np.argmin(macs / (maps + weights))].name, "below the ridge, batch 1": below[0],
-            "below the ridge, batch 16": below[1], "depthwise MACs": macs[filters].sum() / macs.sum(),
-            "depthwise bytes": (maps + weights)[filters].sum() / (maps + weights).sum()}
-
-
 # 01.5
 
 
@@ -187,6 +164,164 @@ class Residual(nn.Module):
         return self.tail(self.last(x + self.again(x)))
 
 
+# 01.6
+
+BY_HAND = {"standard 3x3, parameters": 28_800, "standard 3x3, MACs": 22_579_200, "depthwise 5x5, MACs": 784_000,
+           "1x1 in 4 groups, MACs": 627_200, "1x7 then 7x1, MACs": 17_561_600,
+           "separable over standard, MACs": 0.12361111111111112}
+
+
+def by_hand(kind=int, **changes):
+    return lambda: {key: kind(value) if value > 1 else value for key, value in BY_HAND.items()} | changes
+
+
+def asked():
+    def macs(*layers):
+        return lw.profile(nn.Sequential(*layers), (40, 28, 28)).macs
+    standard = nn.Conv2d(40, 80, 3, padding=1, bias=False)
+    filters = nn.Conv2d(40, 40, 3, padding=1, groups=40)
+    return dict(zip(BY_HAND, (
+        standard.weight.numel(), macs(standard), macs(nn.Conv2d(40, 40, 5, padding=2, groups=40)),
+        macs(nn.Conv2d(40, 80, 1, groups=4)),
+        macs(nn.Conv2d(40, 40, (1, 7), padding=(0, 3)), nn.Conv2d(40, 40, (7, 1), padding=(3, 0))),
+        macs(filters, nn.Conv2d(40, 80, 1)) / macs(standard)), strict=True))
+
+
+# 01.7
+
+
+class TwoLayers(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__()
+        self.b = nn.Conv2d(out_channels, out_channels, (kernel, 1), padding="same", bias=False)  # built last first
+        self.a = nn.Conv2d(in_channels, out_channels, (1, kernel), padding="same", bias=False)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+class InARow(nn.Sequential):
+    def __init__(self, in_channels, out_channels, kernel):
+        half = kernel // 2
+        super().__init__(nn.Conv2d(in_channels, out_channels, (1, kernel), padding=(0, half), bias=False),
+                         nn.Conv2d(out_channels, out_channels, (kernel, 1), padding=(half, 0), bias=False))
+
+
+class Listed(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(i, out_channels, size, padding=tuple(side // 2 for side in size), bias=False)
+            for i, size in ((in_channels, (1, kernel)), (out_channels, (kernel, 1))))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class ByParameters(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__()
+        self.row = nn.Parameter(torch.randn(out_channels, in_channels, 1, kernel))
+        self.column = nn.Parameter(torch.randn(out_channels, out_channels, kernel, 1))
+        self.half = kernel // 2
+
+    def forward(self, x):
+        return F.conv2d(F.conv2d(x, self.row, padding=(0, self.half)), self.column, padding=(self.half, 0))
+
+
+class PaddedFirst(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__()
+        self.half = kernel // 2
+        self.row = nn.Conv2d(in_channels, out_channels, (1, kernel), bias=False)
+        self.column = nn.Conv2d(out_channels, out_channels, (kernel, 1), bias=False)
+
+    def forward(self, x):
+        x = self.row(F.pad(x, (self.half, self.half, 0, 0)))
+        return self.column(F.pad(x, (0, 0, self.half, self.half)))
+
+
+class ZeroPadded(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__()
+        half = (kernel - 1) // 2
+        self.both = nn.Sequential(nn.ZeroPad2d((half, half, 0, 0)), nn.Conv2d(in_channels, out_channels, (1, kernel),
+                                                                             bias=False),
+                                  nn.ZeroPad2d((0, 0, half, half)), nn.Conv2d(out_channels, out_channels, (kernel, 1),
+                                                                             bias=False))
+
+    def forward(self, x):
+        return self.both(x)
+
+
+# 01.8
+
+
+class Repaired(nn.Module):
+    """The sheet's class, mended."""
+
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, padding=dilation, dilation=dilation,
+                                   groups=in_channels, bias=False)
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x):
+        x = F.relu(self.norm1(self.depthwise(x)))
+        return F.relu(self.norm2(self.pointwise(x)))
+
+
+class RepairedInPlace(Repaired):
+    def forward(self, x):
+        x = self.norm1(self.depthwise(x)).relu_()
+        return torch.clamp_min(self.norm2(self.pointwise(x)), 0)
+
+
+class RepairedInARow(nn.Sequential):
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        c = in_channels
+        super().__init__(
+            nn.Conv2d(c, c, 3, stride, dilation, dilation, groups=c, bias=False), nn.BatchNorm2d(c), nn.ReLU(),
+            nn.Conv2d(c, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+class RepairedByBlocks(nn.Module):
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__()
+        self.mix = ConvBNAct(in_channels, out_channels, 1)
+        self.filter = ConvBNAct(in_channels, in_channels, 3, stride, dilation=dilation, groups=in_channels)
+
+    def forward(self, x):
+        return self.mix(self.filter(x))
+
+
+class RepairedPadded(Repaired):
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__(in_channels, out_channels, stride, dilation)
+        self.depthwise.padding, self.border = (0, 0), dilation
+
+    def forward(self, x):
+        return super().forward(F.pad(x, (self.border,) * 4))
+
+
+class RepairedByParameters(nn.Module):
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__()
+        self.filters = nn.Parameter(torch.randn(in_channels, 1, 3, 3))
+        self.mixer = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.norms = nn.ModuleList((nn.BatchNorm2d(in_channels), nn.BatchNorm2d(out_channels)))
+        self.steps = stride, dilation
+
+    def forward(self, x):
+        stride, dilation = self.steps
+        x = F.conv2d(x, self.filters, None, stride, dilation, dilation, len(self.filters))
+        return self.norms[1](F.conv2d(self.norms[0](x).relu(), self.mixer)).relu()
+
+
 RIGHT = {
     "01.1": {"a list": conv_cost(list), "NumPy": conv_cost(np.array), "a tensor": conv_cost(torch.tensor),
              "a named tuple": conv_cost(Cost._make), "a layer is asked": lambda: a_layer_is_asked(),
@@ -202,13 +337,15 @@ RIGHT = {
         "a parameter": twin(lambda depthwise, pointwise: nn.Parameter(
             (depthwise[:, 0] * pointwise.flatten(1)[..., None, None]).clone())),
     },
-    "01.4": {"typed in": reported(), "counted with NumPy": counted,
-             "tensors": lambda: {key: value if isinstance(value, str) else torch.tensor(value, dtype=torch.float64)
-                                 for key, value in VALUES.items()},
-             "float32": reported(**{"depthwise MACs": np.float32(VALUES["depthwise MACs"])}),
-             "counts as floats": reported(**{"below the ridge, batch 1": 46.0, "below the ridge, batch 16": 31.0}),
-             "one number more": reported(ridge=6)},
     "01.5": {"a stem and four": lambda: stem_and_four, "wide early": lambda: wide_early, "flat": lambda: flat,
              "a class": lambda: AClass, "functional": lambda: Functional, "a shortcut": lambda: Residual},
+    "01.6": {"typed in": by_hand(), "floats": by_hand(float), "NumPy": by_hand(np.int64),
+             "tensors": by_hand(torch.tensor), "counted": asked,
+             "share to three digits": by_hand(**{"separable over standard, MACs": 0.1236})},
+    "01.7": {"padding same": lambda: TwoLayers, "a row": lambda: InARow, "a list": lambda: Listed,
+             "parameters": lambda: ByParameters, "padded first": lambda: PaddedFirst, "ZeroPad2d": lambda: ZeroPadded},
+    "01.8": {"mended": lambda: Repaired, "in place": lambda: RepairedInPlace, "a row": lambda: RepairedInARow,
+             "ConvBNAct, last first": lambda: RepairedByBlocks, "padded first": lambda: RepairedPadded,
+             "parameters": lambda: RepairedByParameters},
 }
 SLOW = {("01.5", name) for name in RIGHT["01.5"]} - {("01.5", "a stem and four")}

@@ -3,7 +3,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import lwcourse as lw
 from lwcourse.layers import ChannelShuffle, ConvBNAct, SeparableConv
 
 # 01.1
@@ -161,74 +160,6 @@ def still_depthwise():
     return lambda depthwise, pointwise: depthwise * pointwise.mean()
 
 
-# 01.4
-
-
-def report(**changes):
-    layers = [one for one in lw.profile(lw.create_model("mobilenet_v2", width=0.5), (3, 160, 160)).layers
-              if one.kind == "Conv2d"]
-
-    def below(batch, weights=1, macs=None):
-        return sum((macs or batch) * one.macs / (batch * (one.input_bytes + one.output_bytes)
-                                                 + weights * one.parameter_bytes) < 6 for one in layers)
-
-    def share(cost, part="depthwise"):
-        return sum(getattr(one, cost) for one in layers if part in one.name) / sum(getattr(one, cost) for one in layers)
-
-    right = {"hungriest": min(layers, key=lambda one: one.intensity).name, "below the ridge, batch 1": below(1),
-             "below the ridge, batch 16": below(16), "depthwise MACs": share("macs"),
-             "depthwise bytes": share("traffic_bytes")}
-    return right | {key: value(below, share) if callable(value) else value for key, value in changes.items()}
-
-
-COST = lw.profile(lw.create_model("mobilenet_v2", width=0.5), (3, 160, 160))
-
-
-def of_all_layers(batch):
-    return sum(batch * one.macs <= 6 * (batch * (one.input_bytes + one.output_bytes) + one.parameter_bytes)
-               for one in COST.layers)
-
-
-def counts_of(chosen, macs=1, weights=1):
-    """Counts of the layers that a function chooses; `macs` and `weights` say how often each of them counts."""
-    def below(batch):
-        return sum(macs * batch * one.macs < 6 * (batch * (one.input_bytes + one.output_bytes)
-                                                  + weights * one.parameter_bytes)
-                   for one in COST.layers if chosen(one))
-    return lambda: report(**{"below the ridge, batch 1": below(1), "below the ridge, batch 16": below(16)})
-
-
-def shares(numerator, denominator):
-    """Shares of the layers that the two functions choose."""
-    def of(cost):
-        part, whole = (sum(getattr(one, cost) for one in COST.layers if chosen(one))
-                       for chosen in (numerator, denominator))
-        return part / whole
-    return lambda: report(**{"depthwise MACs": of("macs"), "depthwise bytes": of("traffic_bytes")})
-
-
-def is_conv(layer):
-    return layer.kind == "Conv2d"
-
-
-def is_named(layer):
-    return ".depthwise." in layer.name
-
-
-def is_filter(layer):
-    return is_conv(layer) and is_named(layer)
-
-
-def without_weights():
-    part, whole = (sum(one.input_bytes + one.output_bytes for one in COST.layers if chosen(one))
-                   for chosen in (is_filter, is_conv))
-    return report(**{"depthwise bytes": part / whole})
-
-
-def reported(**changes):
-    return lambda: report(**changes)
-
-
 # 01.5
 
 
@@ -337,6 +268,200 @@ def right():
 OUTSIDE = right()
 
 
+# 01.6
+
+BY_HAND = {"standard 3x3, parameters": 28_800, "standard 3x3, MACs": 22_579_200, "depthwise 5x5, MACs": 784_000,
+           "1x1 in 4 groups, MACs": 627_200, "1x7 then 7x1, MACs": 17_561_600,
+           "separable over standard, MACs": 0.12361111111111112}
+SEPARABLE = "separable over standard, MACs"
+COUNTS = [key for key in BY_HAND if key.endswith("MACs") and "over" not in key]
+
+
+def times(factor):
+    return lambda: {key: value * factor if key in COUNTS else value for key, value in BY_HAND.items()}
+
+
+# 01.7
+
+
+class Parts(nn.Module):
+    """Two convolutions with (in, out, kernel, padding) as functions of the three arguments."""
+
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__()
+        self.a, self.b = self.parts(in_channels, out_channels, kernel, kernel // 2)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+class PaddedAllAround(Parts):
+    def parts(self, i, o, k, half):
+        return (nn.Conv2d(i, o, (1, k), padding=half, bias=False), nn.Conv2d(o, o, (k, 1), padding=half, bias=False))
+
+
+class NotPadded(Parts):
+    def parts(self, i, o, k, half):
+        return nn.Conv2d(i, o, (1, k), bias=False), nn.Conv2d(o, o, (k, 1), bias=False)
+
+
+class PaddedAcross(Parts):
+    def parts(self, i, o, k, half):
+        return (nn.Conv2d(i, o, (1, k), padding=(half, 0), bias=False),
+                nn.Conv2d(o, o, (k, 1), padding=(0, half), bias=False))
+
+
+class ColumnFirst(Parts):
+    def parts(self, i, o, k, half):
+        return (nn.Conv2d(i, o, (k, 1), padding=(half, 0), bias=False),
+                nn.Conv2d(o, o, (1, k), padding=(0, half), bias=False))
+
+
+class WidenedLast(Parts):
+    def parts(self, i, o, k, half):
+        return (nn.Conv2d(i, i, (1, k), padding=(0, half), bias=False),
+                nn.Conv2d(i, o, (k, 1), padding=(half, 0), bias=False))
+
+
+class RightParts(Parts):
+    def parts(self, i, o, k, half):
+        return (nn.Conv2d(i, o, (1, k), padding=(0, half), bias=False),
+                nn.Conv2d(o, o, (k, 1), padding=(half, 0), bias=False))
+
+
+class Activated(RightParts):
+    def forward(self, x):
+        return self.b(F.relu(self.a(x)))
+
+
+class ActivatedLast(RightParts):
+    def forward(self, x):
+        return F.relu(super().forward(x))
+
+
+class WithBias(Parts):
+    def parts(self, i, o, k, half):
+        return nn.Conv2d(i, o, (1, k), padding=(0, half)), nn.Conv2d(o, o, (k, 1), padding=(half, 0))
+
+
+class Whole(nn.Conv2d):
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+
+
+class OneOfTwo(RightParts):
+    def forward(self, x):
+        return self.a(x)
+
+
+class InAPlainList(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel):
+        super().__init__()
+        self.layers = list(RightParts(in_channels, out_channels, kernel).children())
+
+    def forward(self, x):
+        return self.layers[1](self.layers[0](x))
+
+
+class OtherOrder(RightParts):
+    def __init__(self, out_channels, in_channels, kernel):
+        super().__init__(in_channels, out_channels, kernel)
+
+
+class Repeated(RightParts):
+    """Right, with the row of twice as many images."""
+
+    def forward(self, x):
+        return self.b(self.a(x.repeat(2, 1, 1, 1))[:len(x)])
+
+
+# 01.8
+
+
+class Broken(nn.Module):
+    """The sheet's class; `padding`, `early` and `first` (layers with ReLU before BatchNorm) say what is mended."""
+
+    padding, early, first = "fixed", False, (0, 1)
+
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__()
+        padding = {"fixed": 1, "right": dilation, "double": 2 * dilation}[self.padding]
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride if self.early else 1, padding=padding,
+                                   dilation=dilation, groups=in_channels, bias=False)
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, 1 if self.early else stride, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x):
+        for i, (conv, norm) in enumerate(((self.depthwise, self.norm1), (self.pointwise, self.norm2))):
+            x = norm(F.relu(conv(x))) if i in self.first else F.relu(norm(conv(x)))
+        return x
+
+
+class StillLate(Broken):
+    padding, first = "right", ()
+
+
+class StillSmaller(Broken):
+    early, first = True, ()
+
+
+class TooMuchPadding(Broken):
+    padding, early, first = "double", True, ()
+
+
+class NormLast(Broken):
+    padding, early = "right", True
+
+
+class NormLastOnce(NormLast):
+    first = (0,)
+
+
+class NormLastInTheEnd(NormLast):
+    first = (1,)
+
+
+class RightAgain(NormLast):
+    first = ()
+
+
+class NoLastActivation(RightAgain):
+    def forward(self, x):
+        return self.norm2(self.pointwise(F.relu(self.norm1(self.depthwise(x)))))
+
+
+class NoFirstNorm(RightAgain):
+    def forward(self, x):
+        return F.relu(self.norm2(self.pointwise(F.relu(self.depthwise(x)))))
+
+
+class Mixing(RightAgain):
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__(in_channels, out_channels, stride, dilation)
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, dilation, dilation, bias=False)
+
+
+class StrideTwice(StillLate):
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__(in_channels, out_channels, stride, dilation)
+        self.depthwise.stride = (stride, stride)
+
+
+class TheCourses(nn.Module):
+    def __init__(self, in_channels, out_channels, stride=1, dilation=1):
+        super().__init__()
+        self.body = SeparableConv(in_channels, out_channels, 3, stride)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class StrideLast(RightAgain):
+    def __init__(self, in_channels, out_channels, dilation=1, stride=1):
+        super().__init__(in_channels, out_channels, stride, dilation)
+
+
 WRONG = {
     "01.1": {
         "dilation forgotten": (changed(side="(n + 2 * p - k) // s + 1"), "`dilation` makes no difference"),
@@ -419,59 +544,6 @@ WRONG = {
         "three axes": (twin(lambda depthwise, pointwise: pointwise[..., 0] * depthwise[:, 0, 0]),
                        "that of a standard convolution is (out_channels, in_channels, k, k)"),
     },
-    "01.4": {
-        "most for fewest": (reported(hungriest="blocks.11.expand.conv"), "does most MACs per byte"),
-        "most bytes": (reported(hungriest="blocks.1.depthwise.conv"), "moves most bytes"),
-        "another layer": (reported(hungriest="blocks.3.depthwise.conv"), "another convolution does fewer"),
-        "a linear layer": (reported(hungriest="classifier.1"), "asked is a convolution"),
-        "no such layer": (reported(hungriest="conv1"), "must be the name of a convolution"),
-        "weights fetched for each image": (
-            reported(**{"below the ridge, batch 16": lambda below, share: below(16, weights=16)}), "fetched once"),
-        "MACs of one image": (
-            reported(**{"below the ridge, batch 16": lambda below, share: below(16, macs=1)}), "MACs grow with the"),
-        "above for below": (reported(**{"below the ridge, batch 1": lambda below, share: 52 - below(1),
-                                        "below the ridge, batch 16": lambda below, share: 52 - below(16)}), "above"),
-        "per cent": (reported(**{"depthwise MACs": lambda below, share: 100 * share("macs"),
-                                 "depthwise bytes": lambda below, share: 100 * share("traffic_bytes")}), "per cent"),
-        "the layer": (reported(hungriest=COST.layers[0]), "you give the layer itself"),
-        "a number for the name": (reported(hungriest=3), "must be the name of a convolution"),
-        "maps fetched once": (reported(**{"below the ridge, batch 16": sum(
-            16 * one.macs < 6 * one.traffic_bytes for one in COST.layers if is_conv(one))}), "inputs and outputs grow"),
-        "all layers": (reported(**{"below the ridge, batch 1": of_all_layers(1),
-                                   "below the ridge, batch 16": of_all_layers(16)}), "you count all layers"),
-        "all layers that move bytes": (counts_of(lambda one: one.traffic_bytes), "layers of all kinds below the ridge"),
-        "all layers with parameters": (counts_of(lambda one: one.params), "you count all layers with parameters"),
-        "the classifier too": (counts_of(lambda one: one.macs), "you count the classifier too"),
-        "FLOPs": (counts_of(is_conv, macs=2), "you compare FLOPs"),
-        "counts without weights": (counts_of(is_conv, weights=0), "bytes of the parameters are missing"),
-        "shares for counts": (reported(**{"below the ridge, batch 1": 46 / 52, "below the ridge, batch 16": 31 / 52}),
-                              "asked is how many there are"),
-        "MACs and bytes": (lambda: report(**{key: sum(getattr(one, cost) for one in COST.layers if is_filter(one))
-                                             for key, cost in (("depthwise MACs", "macs"),
-                                                               ("depthwise bytes", "traffic_bytes"))}),
-                           "not shares; divide them"),
-        "1x1 layers": (shares(lambda one: is_conv(one) and any(
-            part in one.name for part in ("expand.", "project.", "head.")), is_conv), "those of the 1x1 layers"),
-        "of the whole network": (shares(is_filter, lambda one: True), "those of the whole network"),
-        "of BatchNorm and ReLU6 too": (
-            lambda: report(**{"depthwise bytes": shares(is_filter, lambda one: one.params or one.kind == "ReLU6")()[
-                "depthwise bytes"]}), "of layers of all kinds"),
-        "BatchNorms named so": (shares(is_named, is_conv), "you add the BatchNorms"),
-        "all named so, of all": (lambda: report(**{"depthwise bytes": shares(is_named, lambda one: True)()[
-            "depthwise bytes"]}), "of all layers; asked are convolutions"),
-        "divided by the rest": (shares(is_filter, lambda one: is_conv(one) and not is_named(one)),
-                                "you divide by the other convolutions"),
-        "the rest": (shares(lambda one: is_conv(one) and not is_named(one), is_conv), "of all other convolutions"),
-        "bytes without weights": (without_weights, "bytes of the weights are missing"),
-        "parameters": (reported(**{"depthwise MACs": lambda below, share: share("params")}), "share of the parameters"),
-        "layers": (reported(**{"depthwise MACs": 17 / 52, "depthwise bytes": 17 / 52}), "how many layers there are"),
-        "rounded": (reported(**{"depthwise MACs": 0.117, "depthwise bytes": 0.384}), "you round, as to 3 decimals"),
-        "one rounded": (reported(**{"depthwise bytes": 0.3837}), "you round"),
-        "shares exchanged": (reported(**{"depthwise MACs": lambda below, share: share("traffic_bytes"),
-                                         "depthwise bytes": lambda below, share: share("macs")}), "are exchanged"),
-        "two mistakes": (reported(hungriest="stem.conv", **{"depthwise MACs": 0.5}), "another convolution does fewer"),
-        "an empty dict": (dict, "there is no 'hungriest'"),
-    },
     "01.5": {
         "too many MACs": (network(standard), ("over budget", "MACs, of 500,000 allowed", "2.conv (Conv2d)")),
         "no pooling before the classifier": (network(flattened),
@@ -493,6 +565,59 @@ WRONG = {
         "built outside": (network(lambda: OUTSIDE), "it was built outside"),
         "no return": (network(lambda: None), "is the return missing?"),
         "a network, not a function": (right, "expects a function without arguments"),
+    },
+    "01.6": {
+        "FLOPs": (times(2), "a multiply and an add as two"),
+        "no pixels": (times(1 / 784), "leave out the pixels"),
+        "one side": (times(1 / 28), "one side of the map"),
+        "no padding": (times(676 / 784), "26 x 26"),
+        "a bias": (lambda: BY_HAND | {"standard 3x3, parameters": 28_880}, "you count a bias"),
+        "kernel once": (lambda: BY_HAND | {"standard 3x3, parameters": 9_600, "standard 3x3, MACs": 7_526_400},
+                        "a 3 x 3 filter has nine"),
+        "five positions": (lambda: BY_HAND | {"depthwise 5x5, MACs": 156_800}, "a 5 x 5 filter has 25"),
+        "depthwise that mixes": (lambda: BY_HAND | {"depthwise 5x5, MACs": 31_360_000}, "your depthwise convolution"),
+        "groups forgotten": (lambda: BY_HAND | {"1x1 in 4 groups, MACs": 2_508_800}, "four groups change nothing"),
+        "times groups": (lambda: BY_HAND | {"1x1 in 4 groups, MACs": 10_035_200}, "you multiply by the groups"),
+        "groups twice": (lambda: BY_HAND | {"1x1 in 4 groups, MACs": 156_800}, "you divide by the groups twice"),
+        "one of two layers": (lambda: BY_HAND | {"1x7 then 7x1, MACs": 8_780_800}, "one of the two layers"),
+        "49 positions": (lambda: BY_HAND | {"1x7 then 7x1, MACs": 61_465_600}, "7 x 7 positions"),
+        "upside down": (lambda: BY_HAND | {SEPARABLE: 1 / BY_HAND[SEPARABLE]}, "upside down"),
+        "per cent": (lambda: BY_HAND | {SEPARABLE: 12.361}, "per cent"),
+        "no 1x1": (lambda: BY_HAND | {SEPARABLE: 1 / 80}, "the 1x1 is missing"),
+        "no depthwise": (lambda: BY_HAND | {SEPARABLE: 1 / 9}, "the depthwise layer is missing"),
+        "input channels": (lambda: BY_HAND | {SEPARABLE: 1 / 9 + 1 / 40}, "has the input channels in it"),
+        "a text": (lambda: BY_HAND | {SEPARABLE: "an eighth"}, "not a number"),
+        "an empty dict": (dict, "there is no 'standard 3x3, parameters'"),
+    },
+    "01.7": {
+        "padded all around": (lambda: PaddedAllAround, "shape"),
+        "not padded": (lambda: NotPadded, "shape"),
+        "padded across": (lambda: PaddedAcross, "shape"),
+        "column first": (lambda: ColumnFirst, "you begin with the column"),
+        "widened last": (lambda: WidenedLast, "the channels grow in your second layer"),
+        "activated": (lambda: Activated, "an activation between the two layers"),
+        "activated at the end": (lambda: ActivatedLast, "an activation after the second layer"),
+        "with bias": (lambda: WithBias, "bias"),
+        "whole kernel": (lambda: Whole, "a whole kernel x kernel convolution"),
+        "one of two": (lambda: OneOfTwo, "layer"),
+        "a plain list": (lambda: InAPlainList, "plain Python list"),
+        "arguments in another order": (lambda: OtherOrder, "come in another order"),
+        "twice the work": (lambda: Repeated, "more work"),
+    },
+    "01.8": {
+        "as it was": (lambda: Broken, "the map becomes smaller: 11 x 10 pixels in, 9 x 8 out"),
+        "still smaller": (lambda: StillSmaller, "the map becomes smaller"),
+        "too much padding": (lambda: TooMuchPadding, "the map becomes larger"),
+        "stride still late": (lambda: StillLate, "more work"),
+        "stride twice": (lambda: StrideTwice, "shape"),
+        "ReLU first in both": (lambda: NormLast, "ReLU comes before BatchNorm in both layers"),
+        "ReLU first in the depthwise layer": (lambda: NormLastOnce, "in the depthwise layer"),
+        "ReLU first in the 1x1": (lambda: NormLastInTheEnd, "in the 1x1 layer"),
+        "no last activation": (lambda: NoLastActivation, "ReLU"),
+        "a norm left out": (lambda: NoFirstNorm, "norm"),
+        "no groups": (lambda: Mixing, "groups"),
+        "the course's": (lambda: TheCourses, ("the course's `SeparableConv`",)),
+        "stride last": (lambda: StrideLast, "come in another order"),
     },
 }
 SLOW = {("01.5", name) for name in ("too small", "standard convolutions", "standard convolutions that would pass",

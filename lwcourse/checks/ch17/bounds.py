@@ -1,4 +1,4 @@
-"""Exercise 01.4: layers that wait for memory."""
+"""Exercise 17.1, once 01.4: layers that wait for memory."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +12,7 @@ RIDGE = 6.0  # MACs per byte, of an imagined machine
 ROUNDED = (1, 2, 3)  # decimals; more of them are near enough to three to be named so
 
 
-@exercise("01.4", title="Layers that wait for memory", minutes=20, difficulty="medium", expects=dict)
+@exercise("17.1", title="Layers that wait for memory", minutes=20, difficulty="medium", expects=dict)
 def memory_bound(answer: Mapping[str, Any]) -> str:
     """Counts on MobileNetV2 of width 0.5 at 160 x 160; everything is counted anew here."""
     refuse_missing_keys(answer, KEYS)
