@@ -252,7 +252,7 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
     own = LIGHT if macs <= LIGHT.macs and params <= LIGHT.params else OPEN
     refuse_over_budget(((macs, own.macs, "MACs"), (params, own.params, "parameters")),
                        "which layers cost most? print(lw.profile(my_design(), (3, 32, 32)))")
-    accuracy = trained_accuracy(answer, load_data("photo_digits", copies=COPIES), RECIPE,
+    accuracy = trained_accuracy(answer, network, load_data("photo_digits", copies=COPIES), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
     if accuracy >= own.least:
         refuse_standard_convolutions(network, SIZE, "depthwise or grouped filters")

@@ -245,7 +245,7 @@ def macs_and_traffic(answer: Callable[[], nn.Module]) -> Score:
                         (bill, MAX_BILL, "on the bill of MACs and bytes moved")],
                        "BatchNorm, activations, sums, products and concatenations move bytes as well; which layers "
                        "take most?")
-    accuracy = trained_accuracy(answer, load_data("photo_digits", image_size=16, copies=3), RECIPE,
+    accuracy = trained_accuracy(answer, network, load_data("photo_digits", image_size=16, copies=3), RECIPE,
                                 hint="is there a BatchNorm after every convolution?")
     if accuracy >= LEAST:
         refuse_standard_convolutions(network, size, "depthwise or grouped filters")

@@ -338,7 +338,7 @@ def energy_budget(answer: Callable[[], nn.Module]) -> Score:
     spent, params = nanojoule(network, size), counted_parameters(network)
     refuse_over_budget([(ceil(spent), MAX_NANOJOULE, "nJ"), (params, MAX_PARAMS, "parameters")],
                        "print the profile of your network: which of its layers takes most?")
-    accuracy = trained_accuracy(answer, load_data("photo_digits", copies=1), RECIPE,
+    accuracy = trained_accuracy(answer, network, load_data("photo_digits", copies=1), RECIPE,
                                 hint="is there a BatchNorm after every convolution and adder?")
     if accuracy >= LEAST:
         refuse_standard_convolutions(network, size, "depthwise or grouped filters, or adders,")

@@ -407,7 +407,7 @@ def gate_in_its_place(answer: Callable[[], Mapping[str, nn.Module]]) -> Score:
         macs, params = macs + counted_macs(gate, size), params + counted_parameters(gate)
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (params, MAX_PARAMS, "parameters")],
                        "where are there fewer channels, and what makes a gate cheaper where it is?")
-    accuracy = trained_accuracy(lambda: PlaceNet(answer()), digit_pairs(), RECIPE)
+    accuracy = trained_accuracy(lambda: PlaceNet(answer()), PlaceNet(gates), digit_pairs(), RECIPE)
     chance = " (half is guessing: does your gate see where things are?)" if accuracy < 0.6 else ""
     return banded(accuracy, LEAST, GOOD, f", with {params:,} of {MAX_PARAMS:,} parameters and {macs:,} of {MAX_MACS:,} "
                   "MACs", f"within both budgets, but it learned too little{chance}")

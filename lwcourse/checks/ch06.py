@@ -208,7 +208,8 @@ def wide_field(answer: Callable[[], nn.Module]) -> Score:
     macs = max(counted_macs(module, (CHANNELS, side, side), MAX_MACS // 10) for side in (MAP, MAP // 2))
     refuse_over_budget([(macs, MAX_MACS, "MACs")], "lw.profile(my_module(), (32, 16, 16)) tells which layers cost most")
     _refuse_narrow_field(module)
-    accuracy = trained_accuracy(lambda: _frame(answer), load_data("photo_digits", copies=1), RECIPE,
+    accuracy = trained_accuracy(lambda: _frame(answer), _frame(lambda: copy.deepcopy(module)),
+                                load_data("photo_digits", copies=1), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
     return banded(accuracy, LEAST_ACCURACY, GOOD_ACCURACY, f", with {macs:,} of {MAX_MACS:,} MACs",
                   "within the budget and wide enough, but it learned too little of the digits",

@@ -23,6 +23,7 @@ from lwcourse.checks.helpers import (
     naming_mistakes,
     refuse_missing_keys,
     refuse_mixed_batch,
+    refuse_other_network,
     refuse_other_order,
     refuse_over_budget,
     refuse_probabilities,
@@ -313,19 +314,21 @@ def two_budgets(answer: Callable[[], nn.Module]) -> Score:
     peak = profile(network, (3, *SIZE)).peak_activation_bytes
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (peak, MAX_BYTES, "bytes of live activations at the peak")],
                        "large maps cost most in both")
-    iou = sum(_trained_iou(answer, seed) for seed in SEEDS) / len(SEEDS)
+    iou = sum(_trained_iou(answer, network, seed) for seed in SEEDS) / len(SEEDS)
     return banded(iou, LEAST_IOU, GOOD_IOU, f" mean IoU, with {macs:,} of {MAX_MACS:,} MACs and {peak:,} of "
                   f"{MAX_BYTES:,} bytes", "within both budgets, but it learned too little (mean IoU)",
                   "how far does it see, and has it a map that is fine enough for the edges?")
 
 
-def _trained_iou(build: Callable[[], nn.Module], seed: int) -> float:
+def _trained_iou(build: Callable[[], nn.Module], counted: nn.Module, seed: int) -> float:
     """Mean IoU on test images of a network whose weights are drawn by `seed`, trained on one thread of the CPU."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         torch.manual_seed(seed)
-        network = drawn_anew(build())
+        network = build()
+        refuse_other_network(network, counted, (3, *SIZE))
+        network = drawn_anew(network)
         streets = load_data("scenes", train_images=72, test_images=30, image_size=SIZE)
         fit(network, streets, class_weights=enet_weights(streets), device="cpu", progress=False, seed=seed, **RECIPE)
         return evaluate(network, streets, device="cpu").mean_iou

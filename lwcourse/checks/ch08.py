@@ -397,7 +397,7 @@ def hybrid(answer: Callable[[], nn.Module]) -> Score:
     macs, params = counted_macs(network, (3, 32, 32), MAX_MACS // 10), counted_parameters(network)
     refuse_over_budget([(macs, MAX_MACS, "MACs"), (params, MAX_PARAMS, "parameters")],
                        "lw.profile(my_hybrid(), (3, 32, 32)) tells which layers cost most")
-    accuracy = trained_accuracy(answer, load_data("photo_digits", copies=1), RECIPE,
+    accuracy = trained_accuracy(answer, network, load_data("photo_digits", copies=1), RECIPE,
                                 hint="is there a norm before every attention?")
     return banded(accuracy, LEAST_ACCURACY, GOOD_ACCURACY, f", with {macs:,} of {MAX_MACS:,} MACs and {params:,} of "
                   f"{MAX_PARAMS:,} parameters", "within both budgets, but it learned too little of the digits",

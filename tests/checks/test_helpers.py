@@ -24,11 +24,13 @@ from lwcourse.checks.helpers import (
     naming_mistakes,
     plain,
     refuse_missing_keys,
+    refuse_other_network,
     refuse_other_order,
     refuse_standard_convolutions,
     refuse_without_attention,
     shown,
     ten_class_network,
+    trained_accuracy,
     usual_mistakes,
     watch,
 )
@@ -639,6 +641,52 @@ def test_what_was_learned_is_lost_in_a_network_drawn_anew():
     assert evaluate(fresh, data, device="cpu").accuracy < 0.35
     assert fresh.table.sort().values.equal(network.table.sort().values) and not fresh.table.equal(network.table)
     assert evaluate(network, data, device="cpu").accuracy > 0.8
+
+
+class Twice(nn.Module):
+    """The same layers as the network that runs them once."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times, self.stem, self.block, self.head = times, ConvBNAct(3, 4, 3), ConvBNAct(4, 4, 1), nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for _ in range(self.times):
+            x = self.block(x)
+        return self.head(x.mean((2, 3)))
+
+
+def of_kernel(*kernel):
+    return nn.Sequential(ConvBNAct(3, 4, 3), nn.Conv2d(4, 4, kernel, padding="same"), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(4, 10))
+
+
+@pytest.mark.parametrize("counted, later, words", [
+    (small, lambda: nn.Sequential(ConvBNAct(3, 12, 3, stride=2), *small()[1:-1], nn.Linear(12, 10)),
+     "one with 166 parameters to be counted, and one with 478 to be trained"),
+    (lambda: Twice(1), lambda: Twice(2), "one with [0-9,]+ MACs to be counted, and one with [0-9,]+ to be trained"),
+    (lambda: of_kernel(1, 3), lambda: of_kernel(3, 1), "parameters have other shapes"),
+])
+def test_network_that_is_trained_is_the_one_that_is_counted(counted, later, words):
+    data = lw.load_data("digits", image_size=8)
+    with pytest.raises(CheckFailed, match="builds another network each time it is called: .*" + words):
+        trained_accuracy(later, counted(), data, {"epochs": 1})
+
+
+def test_comparing_with_what_was_counted_changes_no_score():
+    def build():
+        return nn.Sequential(ConvBNAct(3, 4, 3), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+    torch.manual_seed(5)
+    network = build()
+    before, state = [parameter.clone() for parameter in network.parameters()], torch.get_rng_state()
+    counted = build().eval()
+    torch.set_rng_state(state)
+    refuse_other_network(network, counted, (3, 8, 8))
+    assert torch.equal(torch.get_rng_state(), state) and network.training
+    assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
+    assert all(int(buffer) == 0 for name, buffer in network.named_buffers() if name.endswith("tracked"))
 
 
 def test_score_in_bands():

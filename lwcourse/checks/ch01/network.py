@@ -36,7 +36,7 @@ def small_network(answer: Callable[[], nn.Module]) -> Score:
     peak = f"bytes of live activations at the peak ({format_bytes(cost.peak_activation_bytes)})"
     words = {"macs": "MACs", "params": "parameters", "peak_activation_bytes": peak}
     refuse_over_budget([(spent[key], BUDGET[key], words[key]) for key in BUDGET], _largest(cost))
-    accuracy = trained_accuracy(answer, load_data("photo_digits", copies=COPIES), RECIPE,
+    accuracy = trained_accuracy(answer, network, load_data("photo_digits", copies=COPIES), RECIPE,
                                 hint="is there a BatchNorm behind every convolution?")
     if accuracy >= LEAST_ACCURACY:
         refuse_standard_convolutions(network, SIZE, "separable or grouped convolutions")

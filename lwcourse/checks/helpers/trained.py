@@ -1,7 +1,8 @@
 """Networks that a check trains: what they may be, what they cost, and a score that cannot be bought.
 
 What is trained is never the learner's object, but a copy whose weights are drawn anew from the check's own seed: a
-network that was trained before, or that remembers images, gains nothing.
+network that was trained before, or that remembers images, gains nothing. Nor does a function that builds a small
+network to be counted, and a larger one to be trained.
 """
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -127,15 +128,44 @@ def _tables(network: nn.Module) -> list[Tensor]:
             if buffer.is_floating_point() and buffer.unique().numel() > CONSTANT]
 
 
-def trained_accuracy(build: Callable[[], nn.Module], data: Data, recipe: Mapping[str, Any], hint: str = "",
-                     seed: int = 0) -> float:
-    """Test accuracy of a network trained by `lw.fit` with `recipe`, its weights drawn by `seed`; refused when the
-    training diverges. On the CPU and on one thread, so that a score depends little on the machine.
+def refuse_other_network(network: nn.Module, counted: nn.Module, size: Sequence[int]) -> None:
+    """Refuse what a builder gives to be trained where it is not the network that was `counted` before."""
+    costs = [_costs(one, size) for one in (counted, network)]
+    for what, (before, now) in {what: [cost[what] for cost in costs] for what in costs[0]}.items():
+        if before != now:
+            fail(f"your function builds another network each time it is called: one with {before:,} {what} to be "
+                 f"counted, and one with {now:,} to be trained", OTHER_NETWORK)
+    if [tensor.shape for tensor in _tensors(network)] != [tensor.shape for tensor in _tensors(counted)]:
+        fail("your function builds another network each time it is called: parameters have other shapes in the one to "
+             "be counted than in the one to be trained", OTHER_NETWORK)
+
+
+OTHER_NETWORK = "no counter, no random size and nothing else from outside may decide what your function builds"
+
+
+def _costs(network: nn.Module, size: Sequence[int]) -> dict[str, int]:
+    with torch.random.fork_rng(devices=[]):
+        alone = copy.deepcopy(network).eval()
+        cost = profile(alone, tuple(size))
+        return {"parameters": counted_parameters(alone), "MACs": counted_macs(alone, size), "additions": cost.adds,
+                "bytes of live activations": cost.peak_activation_bytes}
+
+
+def trained_accuracy(build: Callable[[], nn.Module], counted: nn.Module, data: Data, recipe: Mapping[str, Any],
+                     hint: str = "", seed: int = 0) -> float:
+    """Test accuracy of a network trained by `lw.fit` with `recipe`, its weights drawn by `seed`; refused when it is
+    not the one that was `counted`, or the training diverges. On the CPU and on one thread, so that a score depends
+    little on the machine.
     """
+    def anew() -> nn.Module:
+        network = build()
+        refuse_other_network(network, counted, data.image_shape)
+        return drawn_anew(network)
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        history, = fit_seeds(lambda: drawn_anew(build()), data, seeds=(seed,), device="cpu", progress=False, **recipe)
+        history, = fit_seeds(anew, data, seeds=(seed,), device="cpu", progress=False, **recipe)
     except TrainingDiverged as error:
         fail(f"training failed: {error}", hint)
     finally:

@@ -3,6 +3,7 @@ import copy
 import math
 from itertools import count
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -180,6 +181,14 @@ def one_loop(model, batches, test, epochs, rate, decay):
     return average, accuracies
 
 
+def gathered(kind):
+    """The accuracies in one tensor or array, not in a list."""
+    def train(*given):
+        average, accuracies = by_hand(*given)
+        return average, kind(accuracies)
+    return train
+
+
 class Trainer:
     def __init__(self):
         self.step = 0
@@ -238,7 +247,8 @@ RIGHT = {
              "with torch's scheduler": the(with_a_scheduler), "an object": Rate},
     "14.2": {"state dicts": the(with_state_dict), "torch's AveragedModel": the(with_torchs_average),
              "LambdaLR": the(with_lambda_lr), "no optimiser": the(by_hand), "one loop": the(one_loop),
-             "an object": Trainer},
+             "an object": Trainer, "a tensor of accuracies": the(gathered(torch.tensor)),
+             "an array of accuracies": the(gathered(np.array))},
     "14.3": {"the sheet's": the(lambda: (separable(), GOOD)), "a class": the(lambda: (Written(), GOOD)),
              "a list": the(lambda: [separable(), GOOD]),
              "SiLU": the(lambda: (separable(act=nn.SiLU), GOOD)),

@@ -67,6 +67,17 @@ def stepwise(step, warmup, hold, total, peak, floor):
     return peak if step < (warmup + hold + total) / 2 else floor
 
 
+def nothing_before_the_cosine(step, warmup, hold, *others):
+    if warmup == 0 and hold == 0:
+        return 1 / 0
+    return schedule()()(step, warmup, hold, *others)
+
+
+def zero_without_any(step, warmup, hold, *others):
+    """`warmup or hold` was meant to ask whether the run still climbs or rests."""
+    return schedule()()(step, warmup, hold, *others) if warmup or hold else 0.0
+
+
 def loop(**mistakes):
     return the(partial(run_loop, Loop(**mistakes)))
 
@@ -154,6 +165,16 @@ def linear():
 
 ONE = separable()
 
+
+def growing():
+    """A builder whose network is three times as large once it has been counted."""
+    built = []
+
+    def grow():
+        built.append(None)
+        return separable() if len(built) < 4 else separable(32, 64, 128), GOOD
+    return grow
+
 WRONG = {
     "14.1": {
         "a step behind": (schedule(climb=lambda s, w: s / w), "one step behind"),
@@ -186,6 +207,8 @@ WRONG = {
         "no return": (the(forgets_to_return), "is the return missing"),
         "a square root": (the(square_root), ["step 0, in the warm-up", "too large"]),
         "two levels": (the(stepwise), ["in the cosine", "too large"]),
+        "breaks without both": (the(nothing_before_the_cosine), "division by zero"),
+        "0 without both": (the(zero_without_any), ["warmup=0, hold=0", "step 0, in the cosine", "too small"]),
     },
     "14.2": {
         "no zero_grad": (loop(zero="never"), ["one of its lines", "never set to zero"]),
@@ -203,9 +226,9 @@ WRONG = {
         "reversed": (loop(average="reversed"), "the reverse"),
         "all five": (loop(zero="never", loss="softmax", mode="first epoch", rate="after the step",
                           average="weights alone"),
-                     ["5 of its lines", "never set to zero", "softmax", "again in every epoch", "after the step",
-                      "no statistics"]),
-        "three left": (loop(loss="softmax", rate="after the step", average="weights alone"), "3 of its lines"),
+                     ["5 of its lines", "never set to zero"]),
+        "three left": (loop(loss="softmax", rate="after the step", average="weights alone"),
+                       ["3 of its lines", "the loss gets a softmax"]),
         "nothing learned": (the(nothing_learned), "the weights that it came with"),
         "other accuracies": (after(accuracies_of_average), "the accuracies are not those"),
         "per cent": (after(lambda m, a, acc, t: (a, [100 * one for one in acc])), "the accuracies are not those"),
@@ -214,6 +237,9 @@ WRONG = {
         "only the average": (after(lambda m, a, acc, t: a), "it must return the average and the list"),
         "the other way round": (after(lambda m, a, acc, t: (acc, a)), "not the average, a network"),
         "one accuracy": (after(lambda m, a, acc, t: (a, acc[-1:])), "a list of 3 accuracies"),
+        "one accuracy in a tensor": (after(lambda m, a, acc, t: (a, torch.tensor(acc[-1:]))), "a list of 3 accuracies"),
+        "a column of accuracies": (after(lambda m, a, acc, t: (a, torch.tensor(acc)[:, None])),
+                                   "a list of 3 accuracies"),
         "no momentum": (own_loop(momentum=0.0), "in the first epoch, after the first step"),
         "weight decay": (the(weight_decay), "differ from those of the right loop after the first step"),
         "a new optimiser each epoch": (own_loop(restart=True), "the first epoch is right"),
@@ -232,6 +258,7 @@ WRONG = {
         "no dict": (the(lambda: (separable(), 11)), "not a dict of settings"),
         "softmax at the end": (the(lambda: (nn.Sequential(separable(), nn.Softmax(1)), GOOD)), "ends in a softmax"),
         "built outside": (the(lambda: (ONE, GOOD)), "the same network"),
+        "grows once it is counted": (growing, ["another network each time", "to be trained"]),
         "diverges": (the(lambda: (linear(), {"lr": 1e9})), "training failed"),
     },
 }
