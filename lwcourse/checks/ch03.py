@@ -15,7 +15,9 @@ from lwcourse.checks.helpers import (
     banded,
     compare_blocks,
     compare_functions,
+    compare_modules,
     compare_numbers,
+    compare_parts,
     counted_macs,
     counted_parameters,
     naming_mistakes,
@@ -30,9 +32,16 @@ from lwcourse.checks.helpers import (
 )
 from lwcourse.data import load_data
 from lwcourse.layers import ChannelShuffle, ConvBNAct
-from lwcourse.models.shufflenet_v2 import ShuffleUnit
+from lwcourse.models.shufflenet_v1 import ShuffleUnit as ShuffleUnitV1
+from lwcourse.models.shufflenet_v2 import ShuffleNetV2, ShuffleUnit
 from lwcourse.profile import profile
 from lwcourse.viz import channel_connections
+
+
+def a_builder_of_width(answer: object) -> bool:
+    """a function of the width (its name, without brackets), or a class"""
+    return a_builder(answer)
+
 
 SHUFFLE_CASES = (  # channels, groups
     (12, 3), (12, 4), (15, 5), (16, 2), (6, 1), (6, 6))
@@ -42,10 +51,16 @@ UNIT_CASES = (     # (in_channels, out_channels, stride), input shape
     ((16, 40, 2), (2, 16, 9, 12)),
     ((24, 24, 2), (1, 24, 8, 6)),
 )
+V1_CASES = (       # (in_channels, out_channels, stride, groups), input shape
+    ((24, 24, 1, 3), (2, 24, 7, 9)),
+    ((16, 16, 1, 2), (1, 16, 6, 5)),
+    ((16, 48, 2, 2), (2, 16, 9, 12)),
+    ((24, 72, 2, 3), (1, 24, 8, 6)),
+)
 CHANNELS, GROUPS = 64, (2, 4, 8, 16, 32)
 
 
-@exercise("03.1", title="Channel shuffle", minutes=10, difficulty="easy", expects=a_function)
+@exercise("03.1", title="Channel shuffle", minutes=5, difficulty="easy", expects=a_function)
 def channel_shuffle(answer: Callable[[Tensor, int], Tensor]) -> str:
     """`answer(x, groups)` shuffles (N, channels, H, W) in the order of the paper's section 3.1."""
     cases = [(torch.randn(2, channels, 3, 4), groups) for channels, groups in SHUFFLE_CASES]
@@ -179,7 +194,7 @@ UNIT_MISTAKES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-@exercise("03.2", title="Unit of ShuffleNet V2", minutes=25, difficulty="medium", expects=a_module_class)
+@exercise("03.2", title="Unit of ShuffleNet V2", minutes=10, difficulty="medium", expects=a_module_class)
 def shuffle_unit(answer: type[nn.Module]) -> str:
     """`answer(in_channels, out_channels, stride)` builds the unit of Figure 3 c, d."""
     with naming_mistakes(answer, UNIT_MISTAKES, UNIT_CASES):
@@ -200,7 +215,7 @@ def layers_needed(channels: int, groups: int, most: int = 12) -> int | None:
     return None
 
 
-@exercise("03.3", title="How many layers connect everything", minutes=15, difficulty="medium", expects=dict)
+@exercise("03.3", title="How many layers connect everything", minutes=10, difficulty="medium", expects=dict)
 def connected_after(answer: Mapping[int, int]) -> str:
     """`answer` maps the number of groups to the layers needed, for 64 channels and the shuffle between layers."""
     if any(isinstance(key, str) and key.strip() in map(str, GROUPS) for key in answer):
@@ -251,3 +266,119 @@ def macs_and_traffic(answer: Callable[[], nn.Module]) -> Score:
         refuse_standard_convolutions(network, size, "depthwise or grouped filters")
     return banded(accuracy, LEAST, GOOD, f", with {macs:,} of {MAX_MACS:,} MACs, {params:,} of {MAX_PARAMS:,} "
                   f"parameters and a bill of {bill:,} of {MAX_BILL:,}", "within the budgets, but it learned too little")
+
+
+IN, OUT, IN_GROUPS, SIDE = 240, 480, 4, 14
+PREDICTED = ("macs", "weights", "inputs", "pairs", "two layers", "two layers and a shuffle")
+
+
+@exercise("03.5", title="What a group sees", minutes=5, difficulty="easy", expects=dict)
+def what_a_group_sees(answer: Mapping[str, float]) -> str:
+    """`answer` maps each of PREDICTED to a number: a 1x1 layer of IN to OUT channels in IN_GROUPS groups, on a map of
+    SIDE x SIDE pixels, and a second one of OUT to OUT channels."""
+    refuse_missing_keys(answer, PREDICTED)
+    layer, second = (nn.Conv2d(c, OUT, 1, groups=IN_GROUPS, bias=False) for c in (IN, OUT))
+    macs, weights = profile(layer, (IN, SIDE, SIDE)).macs, layer.weight.numel()
+    shares = [channel_connections(nn.Sequential(*layers), IN, size=1).double().mean().item()
+              for layers in ((layer,), (layer, second), (layer, ChannelShuffle(IN_GROUPS), second))]
+    right = dict(zip(PREDICTED, (macs, weights, layer.weight.shape[1], *shares), strict=True))
+    compare_parts(answer, right, {
+        "you count the MACs without groups; each output reads a quarter of the inputs": {"macs": IN_GROUPS * macs},
+        "you divide the MACs by the groups twice; there are as many outputs as before": {"macs": macs / IN_GROUPS},
+        "these are the MACs of one pixel; the map has more of them": {"macs": macs // SIDE**2},
+        "these are millions of MACs; give the counts themselves": {"macs": macs / 1e6},
+        "you count the weights without groups": {"weights": IN_GROUPS * weights},
+        "these are the weights of one group": {"weights": weights // IN_GROUPS},
+        "one output reads the inputs of its own group only": {"inputs": IN},
+        "these are the outputs of a group; how many inputs has it?": {"inputs": OUT // IN_GROUPS},
+        "this is the number of groups; how many channels has one?": {"inputs": IN_GROUPS},
+        "these are percentages; give shares, from 0 to 1":
+            {name: 100 * right[name] for name in ("pairs", "two layers", "two layers and a shuffle")},
+        "these are pairs; give their share of all pairs": {"pairs": IN * OUT / IN_GROUPS},
+        "without a shuffle a second layer connects no more: its groups are those of the first":
+            {"two layers": 1.0},
+        "shares are not multiplied: what a group of the second layer reads comes from one group of the first":
+            {"two layers": right["pairs"] ** 2},
+        "shares do not add up: what a group of the second layer reads comes from one group of the first":
+            {"two layers": 2 * right["pairs"]},
+        "with the shuffle a group of the second layer reads channels of every group of the first":
+            {"two layers and a shuffle": right["pairs"]},
+        "with the shuffle a group of the second layer reads channels of every group, and so sees every input":
+            {"two layers and a shuffle": 2 * right["pairs"]},
+    }, "draw four groups as four boxes, and follow one output back", tolerance=1e-6)
+    return "Groups divide MACs, weights and what an output sees by four; the shuffle gives the sight back."
+
+
+class _UnitV1(nn.Module):
+    """A unit of ShuffleNet V1 with the errors that the sheet plants, and others."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int, *, filter_act: bool = False,
+                 shuffle: str = "between", act: str = "after the sum", rows: str = "official"):
+        super().__init__()
+        hidden, made = out_channels // 4, out_channels - (in_channels if stride == 2 else 0)
+        self.reduce = ConvBNAct(in_channels, hidden, 1, groups=groups)
+        self.filter = ConvBNAct(hidden, hidden, 3, stride, groups=hidden, act=nn.ReLU if filter_act else None)
+        self.expand = ConvBNAct(hidden, made, 1, groups=groups, act=None)
+        shuffled = made if shuffle == "last" else hidden
+        self.shuffle = ChannelShuffle(groups if rows == "paper" else shuffled // groups)
+        self.average = nn.AvgPool2d(3, 2, padding=1)
+        self.stride, self.where, self.act = stride, shuffle, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.filter(self.reduce(x))
+        y = self.expand(self.shuffle(y) if self.where == "between" else y)
+        y = self.shuffle(y) if self.where == "last" else y
+        if self.stride == 2:
+            return torch.cat([self.average(x), y if self.act == "none at stride 2" else torch.relu(y)], dim=1)
+        if self.act == "none":
+            return x + y
+        return x + torch.relu(y) if self.act == "before the sum" else torch.relu(x + y)
+
+
+_LEFT = {"there is an activation after the depthwise layer, which has none": {"filter_act": True},
+         "the shuffle comes after the second grouped layer, where it connects nothing within the unit; it belongs "
+         "between the two": {"shuffle": "last"},
+         "at stride 1 the activation comes before the sum; it follows the sum": {"act": "before the sum"}}
+V1_MISTAKES: dict[str, Callable[..., nn.Module]] = {
+    **{reason: partial(_UnitV1, **options) for reason, options in _LEFT.items()},
+    **{f"two errors are left: {a}; and {b}": partial(_UnitV1, **_LEFT[a], **_LEFT[b])
+       for a in _LEFT for b in _LEFT if a < b},
+    "nothing is mended: all three errors are there": partial(
+        _UnitV1, filter_act=True, shuffle="last", act="before the sum"),
+    "the shuffle is gone; it belongs between the two grouped layers": partial(_UnitV1, shuffle="none"),
+    "the shuffle has the paper's order; the unit of the sheet has that of the official code, a table with "
+    "hidden // groups rows": partial(_UnitV1, rows="paper"),
+    "at stride 1 no activation follows the sum": partial(_UnitV1, act="none"),
+    "at stride 2 the activation of the branch is gone": partial(_UnitV1, act="none at stride 2"),
+}
+
+
+@exercise("03.6", title="Three errors in a unit", minutes=10, difficulty="medium", expects=a_module_class)
+def three_errors(answer: type[nn.Module]) -> str:
+    """`answer(in_channels, out_channels, stride, groups)` is the sheet's unit of ShuffleNet V1, mended."""
+    with naming_mistakes(answer, V1_MISTAKES, V1_CASES):
+        compare_blocks(answer, ShuffleUnitV1, V1_CASES, macs=True, ready_made=("ShuffleUnit",),
+                       shortcut="at stride 2 the averaged input is concatenated, not added")
+    return f"Equal to the course's unit in {len(V1_CASES)} settings, in eval and in training mode."
+
+
+WIDTHS = (0.5, 2.0)
+
+
+@exercise("03.7", title="Assemble ShuffleNet V2", minutes=10, difficulty="medium", expects=a_builder_of_width)
+def assemble(answer: Callable[[float], nn.Module]) -> str:
+    """`answer(width)` builds ShuffleNet V2 of Table 5 for 1,000 classes."""
+    built = {}
+    for width in WIDTHS:
+        with watch() as seen:
+            built[width] = answer(width)
+        if not isinstance(built[width], nn.Module):
+            fail(f"your answer gives {type(built[width]).__name__} for width {width}, not an nn.Module")
+        refuse_ready_made(seen, ["ShuffleNetV2"])
+    sizes = {counted_parameters(network) for network in built.values()}
+    if len(sizes) == 1:
+        fail("`width` makes no difference to your network", "it chooses a column of the table")
+    for width, network in built.items():
+        compare_modules(network, ShuffleNetV2(1000, width=width), (2, 3, 64, 64), f"at width {width}: ",
+                        "compare your rows with the table, one by one", macs=True)
+    return "Equal to the course's networks of width " + " and ".join(map(str, WIDTHS)) + "."

@@ -31,6 +31,7 @@ class Learned:
     build: makes the network, untrained.
     data, loading: what `lw.load_data` takes.
     settings: what `lw.fit` takes, its recipe and `seed` among them.
+    other_seeds: more runs, of which only the scores are kept, behind that of `seed` in the record's `scores`.
     least: the score on the test images that is good enough to draw conclusions from, for the task's first metric.
     """
     name: str
@@ -38,6 +39,7 @@ class Learned:
     data: str
     loading: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    other_seeds: tuple[int, ...] = ()
     least: float = 0.8
 
     @property
@@ -67,7 +69,8 @@ def find_learned(name: str) -> Learned:
 def load_learned(name: str) -> nn.Module:
     """A small network that has learned, in evaluation mode; its `record` is a dict that says how and how well.
 
-    `record["score"]` is the accuracy (or mean IoU) on the test images when it was trained; lw.load_data(record["data"],
+    `record["score"]` is the accuracy (or mean IoU) on the test images when it was trained, `record["scores"]` has those
+    of the other seeds too; lw.load_data(record["data"],
     **record["loading"]) gives the images. Raises ValueError for a name that there is not.
     """
     from safetensors import safe_open
@@ -95,11 +98,16 @@ def learn(name: str, progress: bool = True) -> dict[str, Any]:
     import lwcourse as lw
 
     one = find_learned(name)
-    torch.manual_seed(one.settings.get("seed", 0))
-    model = one.build()
     data = lw.load_data(one.data, **one.loading)
-    history = lw.fit(model, data, progress=progress, **one.settings)
-    metric, score = history.metric, history.final.test[history.metric]
+    seeds = (one.settings.get("seed", 0), *one.other_seeds)
+    models, scores = [], []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        models.append(one.build())
+        history = lw.fit(models[-1], data, progress=progress, **{**one.settings, "seed": seed})
+        metric = history.metric
+        scores.append(history.final.test[metric])
+    model, score = models[0], scores[0]
     if score < one.least:
         raise ValueError(f"{name} reached a test {metric} of {score:.3f}, and {one.least} is wanted")
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
@@ -107,7 +115,8 @@ def learn(name: str, progress: bool = True) -> dict[str, Any]:
     if size > MAX_BYTES:
         raise ValueError(f"{name} has {size:,} bytes of weights, {MAX_BYTES:,} at most")
     versions = {"lwcourse": version("lwcourse"), "torch": str(torch.__version__)}
-    record = {"name": name, "metric": metric, "score": score, "data": one.data, "loading": one.loading,
+    record = {"name": name, "metric": metric, "score": score, "seeds": seeds, "scores": scores, "data": one.data,
+              "loading": one.loading,
               "settings": settings_of(one), "versions": versions}
     one.path.parent.mkdir(exist_ok=True)
     with written_whole(one.path) as aside:

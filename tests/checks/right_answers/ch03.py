@@ -5,8 +5,10 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
+import lwcourse as lw
 from lwcourse import viz
 from lwcourse.layers import ChannelShuffle, ConvBNAct, SeparableConv
 from lwcourse.models.mobilenet_v2 import InvertedResidual
@@ -177,7 +179,176 @@ def with_a_width(width=24):
                          *head(32))
 
 
+# 03.5
+PREDICTED = {"macs": 5_644_800, "weights": 28_800, "inputs": 60, "pairs": 0.25, "two layers": 0.25,
+             "two layers and a shuffle": 1}
+
+
+def counted():
+    layer, second = nn.Conv2d(240, 480, 1, groups=4, bias=False), nn.Conv2d(480, 480, 1, groups=4, bias=False)
+    stacks = {"pairs": [layer], "two layers": [layer, second],
+              "two layers and a shuffle": [layer, nn.ChannelShuffle(4), second]}
+    shares = {name: viz.channel_connections(nn.Sequential(*parts), 240, size=1).double().mean()
+              for name, parts in stacks.items()}
+    return {"macs": lw.profile(layer, (240, 14, 14)).macs, "weights": layer.weight.numel(),
+            "inputs": layer.weight.shape[1], **shares}
+
+
+def by_hand():
+    return {"macs": 14 * 14 * 480 * (240 / 4), "weights": 480 * 240 / 4, "inputs": 240 / 4, "pairs": 1 / 4,
+            "two layers": 1 / 4, "two layers and a shuffle": 1.0, "note": "by hand"}
+
+
+# 03.6
+class Mended(nn.Module):
+    def __init__(self, in_channels, out_channels, stride, groups):
+        super().__init__()
+        hidden = out_channels // 4
+        made = out_channels - in_channels if stride == 2 else out_channels
+        self.reduce = ConvBNAct(in_channels, hidden, 1, groups=groups)
+        self.filter = ConvBNAct(hidden, hidden, 3, stride, groups=hidden, act=None)
+        self.shuffle = ChannelShuffle(hidden // groups)
+        self.expand = ConvBNAct(hidden, made, 1, groups=groups, act=None)
+        self.stride, self.average = stride, nn.AvgPool2d(3, 2, padding=1)
+
+    def middle(self, x):
+        return self.shuffle(self.filter(self.reduce(x)))
+
+    def forward(self, x):
+        y = self.expand(self.middle(x))
+        if self.stride == 1:
+            return torch.relu(x + y)
+        return torch.cat([self.average(x), torch.relu(y)], dim=1)
+
+
+class ShuffledFirst(Mended):
+    """As the paper draws it: a depthwise layer mixes no channels."""
+
+    def middle(self, x):
+        y = self.reduce(x)
+        depthwise, norm = self.filter[0], self.filter[1]
+        return self.shuffle(norm(depthwise(y)))
+
+
+class WithTorchsShuffle(Mended):
+    def __init__(self, in_channels, out_channels, stride, groups):
+        super().__init__(in_channels, out_channels, stride, groups)
+        self.shuffle = nn.ChannelShuffle(out_channels // 4 // groups)
+
+
+class ShuffledByViews(Mended):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.groups = sizes[3]
+
+    def middle(self, x):
+        y = self.filter(self.reduce(x))
+        batch, channels, height, width = y.shape
+        table = y.view(batch, channels // self.groups, self.groups, height, width)
+        return table.transpose(1, 2).reshape(y.shape)
+
+
+class InOneSequence(nn.Module):
+    def __init__(self, in_channels, out_channels, stride, groups):
+        super().__init__()
+        hidden, self.stride = out_channels // 4, stride
+        made = out_channels - (stride - 1) * in_channels
+        self.branch = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 1, groups=groups, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden),
+            nn.ChannelShuffle(hidden // groups),
+            nn.Conv2d(hidden, made, 1, groups=groups, bias=False), nn.BatchNorm2d(made))
+
+    def forward(self, x):
+        y = self.branch(x)
+        return (x + y).relu() if self.stride == 1 else torch.cat((F.avg_pool2d(x, 3, 2, 1), y.relu()), 1)
+
+
+class ReLUOfAll(Mended):
+    """The average of positive numbers is positive, but not of others: ReLU on the branch alone, written otherwise."""
+
+    def forward(self, x):
+        y = self.expand(self.middle(x))
+        return F.relu(y.add(x)) if self.stride == 1 else torch.cat([self.average(x), y.clamp(min=0)], dim=1)
+
+
+# 03.7
+def stages_of(width):
+    return zip({0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}[width],
+               (4, 8, 4), strict=True)
+
+
+class Assembled(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        features = 2048 if width == 2.0 else 1024
+        channels, units = 24, []
+        for made, repeats in stages_of(width):
+            units.append(ShuffleUnit(channels, made, 2))
+            units += [ShuffleUnit(made, made, 1) for _ in range(repeats - 1)]
+            channels = made
+        self.stem = ConvBNAct(3, 24, 3, stride=2)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.units = nn.ModuleList(units)
+        self.head = ConvBNAct(channels, features, 1)
+        self.classifier = nn.Linear(features, 1000)
+
+    def forward(self, x):
+        x = self.pool(self.stem(x))
+        for unit in self.units:
+            x = unit(x)
+        return self.classifier(self.head(x).mean((2, 3)))
+
+
+def in_a_sequence(width):
+    layers, channels = [ConvBNAct(3, 24, 3, stride=2), nn.MaxPool2d(3, stride=2, padding=1)], 24
+    for made, repeats in stages_of(width):
+        for i in range(repeats):
+            layers.append(ShuffleUnit(channels, made, 1 if i else 2))
+            channels = made
+    features = 2048 if width == 2 else 1024
+    return nn.Sequential(*layers, ConvBNAct(channels, features, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(features, 1000))
+
+
+def of_torchvision(width):
+    return getattr(torchvision.models, f"shufflenet_v2_x{str(width).replace('.', '_')}")(weights=None)
+
+
+class LayerByLayer(Assembled):
+    def __init__(self, width):
+        super().__init__(width)
+        self.units = nn.Sequential(*self.units)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.stem(x), 3, 2, 1)
+        return self.classifier(torch.flatten(F.adaptive_avg_pool2d(self.head(self.units(x)), 1), 1))
+
+
+def with_own_norms(width):
+    """The head as bare layers, its 1x1 as one convolution."""
+    network = Assembled(width)
+    conv, norm = network.head[0], network.head[1]
+    network.head = nn.Sequential(conv, norm, nn.ReLU())
+    return network
+
+
+def with_a_convolution_for_the_classifier(width):
+    network = in_a_sequence(width)
+    features = network[-1].in_features
+    return nn.Sequential(*network[:-2], nn.Conv2d(features, 1000, 1), nn.Flatten())
+
+
 RIGHT = {
+    "03.5": {"typed": the(PREDICTED), "counted": counted, "by hand": by_hand,
+             "floats": lambda: {name: float(value) for name, value in PREDICTED.items()},
+             "tensors": lambda: {name: torch.tensor(value) for name, value in PREDICTED.items()},
+             "arrays": lambda: {name: np.array([value]) for name, value in PREDICTED.items()}},
+    "03.6": {"mended": the(Mended), "PyTorch's shuffle": the(WithTorchsShuffle), "views": the(ShuffledByViews),
+             "one sequence": the(InOneSequence), "layers apart": the(ShuffledFirst), "other words": the(ReLUOfAll)},
+    "03.7": {"modules in a list": the(Assembled), "a sequence": the(in_a_sequence), "torchvision's": the(of_torchvision),
+             "functional": the(LayerByLayer), "bare layers": the(with_own_norms),
+             "a convolution at the end": the(with_a_convolution_for_the_classifier)},
     "03.1": {"views": the(viewed), "a partial of a helper": the(partial(along, axis=1)), "einsum": the(by_einsum),
              "a tensor of indices": the(with_an_index), "an object that is called": Called,
              "a stack of chunks": the(lambda x, groups: torch.stack(x.chunk(groups, 1), dim=2).flatten(1, 2)),

@@ -148,7 +148,117 @@ def good_plain():
 
 BUILT = plain_cnn()
 
+# 03.5
+def predicted(**changed):
+    right = {"macs": 5_644_800, "weights": 28_800, "inputs": 60, "pairs": 0.25, "two layers": 0.25,
+             "two layers and a shuffle": 1}
+    return the(right | {name.replace("_", " "): value for name, value in changed.items()})
+
+
+# 03.6
+def unit(**options):
+    """The sheet's unit with some of its errors, or others."""
+    class Unit(nn.Module):
+        def __init__(self, in_channels, out_channels, stride, groups):
+            super().__init__()
+            made = out_channels - in_channels if stride == 2 else out_channels
+            hidden = out_channels // options.get("share", 4)
+            act = nn.ReLU if options.get("filter_act") else None
+            first = stride if options.get("stride_first") else 1
+            self.reduce = ConvBNAct(in_channels, hidden, 1, first, groups=groups)
+            self.filter = ConvBNAct(hidden, hidden, 3, stride // first, groups=hidden, act=act)
+            where = options.get("shuffle", "between")
+            shuffle = ChannelShuffle(groups if options.get("paper") else (made if where == "last" else hidden) // groups)
+            expand = ConvBNAct(hidden, made, 1, groups=groups, act=None)
+            self.rest = nn.Sequential(*{"between": (shuffle, expand), "last": (expand, shuffle),
+                                        "none": (expand,)}[where])
+            self.average = nn.AvgPool2d(3, 2, padding=1)
+            self.stride = stride
+
+        def forward(self, x):
+            y = self.rest(self.filter(self.reduce(x)))
+            if self.stride == 2:
+                parts = [self.average(x), y if options.get("act") == "none at stride 2" else y.relu()]
+                return torch.cat(parts[::-1] if options.get("turned") else parts, dim=1)
+            if options.get("act") == "before the sum":
+                return x + y.relu()
+            return x + y if options.get("act") == "none" else (x + y).relu()
+    return the(Unit)
+
+
+FILTER, LAST, BEFORE = {"filter_act": True}, {"shuffle": "last"}, {"act": "before the sum"}
+
+
+# 03.7
+def assembled(columns=((48, 96, 192), (244, 488, 976)), repeats=(4, 8, 4), features=(1024, 2048), pool=True, stem=2,
+              act=nn.ReLU, bias=True, end=(), mean=True, strides=2):
+    """Networks of the widths 0.5 and 2.0, as somebody reads the table."""
+    def build(width):
+        wide = int(width == 2)
+        layers, channels = [ConvBNAct(3, 24, 3, stride=stem), nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()], 24
+        for made, count in zip(columns[wide], repeats, strict=True):
+            for i in range(count):
+                layers.append(ShuffleUnit(channels, made, strides if i == 0 else 1))
+                channels = made
+        layers += [ConvBNAct(channels, features[wide], 1, act=act), nn.AdaptiveAvgPool2d(1) if mean else nn.Identity(),
+                   nn.Flatten(), nn.Linear(features[wide], 1000, bias=bias), *end]
+        return nn.Sequential(*layers)
+    return the(build)
+
+
 WRONG = {
+    "03.5": {
+        "MACs without groups": (predicted(macs=22_579_200), "you count the MACs without groups"),
+        "MACs divided twice": (predicted(macs=1_411_200), "you divide the MACs by the groups twice"),
+        "MACs of a pixel": (predicted(macs=28_800), "the MACs of one pixel"),
+        "millions": (predicted(macs=5.6448), "millions of MACs"),
+        "weights without groups": (predicted(weights=115_200), "the weights without groups"),
+        "weights of a group": (predicted(weights=7_200), "the weights of one group"),
+        "all inputs": (predicted(inputs=240), "its own group only"),
+        "outputs of a group": (predicted(inputs=120), "the outputs of a group"),
+        "the groups": (predicted(inputs=4), "this is the number of groups"),
+        "per cent": (predicted(pairs=25, two_layers=25, two_layers_and_a_shuffle=100), "these are percentages"),
+        "pairs": (predicted(pairs=28_800), "these are pairs"),
+        "walls that open": (predicted(two_layers=1), "a second layer connects no more"),
+        "multiplied": (predicted(two_layers=0.0625), "shares are not multiplied"),
+        "added": (predicted(two_layers=0.5), "shares do not add up"),
+        "shuffle without effect": (predicted(two_layers_and_a_shuffle=0.25), "channels of every group of the first"),
+        "shuffle with half of it": (predicted(two_layers_and_a_shuffle=0.5), "and so sees every input"),
+        "a key forgotten": (the({"macs": 1}), "there is no 'weights'"),
+    },
+    "03.6": {
+        "nothing mended": (unit(**FILTER, **LAST, **BEFORE), "nothing is mended"),
+        "the activation left": (unit(**FILTER), "an activation after the depthwise layer"),
+        "the shuffle left": (unit(**LAST), "the shuffle comes after the second grouped layer"),
+        "the sum left": (unit(**BEFORE), "the activation comes before the sum"),
+        "activation and shuffle left": (unit(**FILTER, **LAST), ("two errors are left", "after the depthwise layer",
+                                                                 "connects nothing within")),
+        "activation and sum left": (unit(**FILTER, **BEFORE), ("two errors are left", "after the depthwise layer",
+                                                               "before the sum")),
+        "shuffle and sum left": (unit(**LAST, **BEFORE), ("two errors are left", "connects nothing within",
+                                                          "before the sum")),
+        "no shuffle": (unit(shuffle="none"), "the shuffle is gone"),
+        "the paper's order": (unit(paper=True), "the shuffle has the paper's order"),
+        "no activation at the end": (unit(act="none"), "no activation follows the sum"),
+        "no activation at stride 2": (unit(act="none at stride 2"), "the activation of the branch is gone"),
+        "concatenated the other way": (unit(turned=True), "order"),
+        "stride in the 1x1": (unit(stride_first=True), "stride"),
+        "the course's": (the(ShuffleUnitV1), "ShuffleUnit"),
+    },
+    "03.7": {
+        "repeats of stage 3": (assembled(repeats=(4, 4, 4)), "at width 0.5"),
+        "the head of width 2": (assembled(features=(1024, 1024)), ("at width 2.0", "1024")),
+        "columns exchanged": (assembled(columns=((244, 488, 976), (48, 96, 192))), "at width 0.5"),
+        "always width 1": (assembled(columns=2 * ((116, 232, 464),), features=(1024, 1024)), "`width` makes no"),
+        "no pooling in the stem": (assembled(pool=False), "at width 0.5"),
+        "a stem of stride 1": (assembled(stem=1), ("at width 0.5", "stride")),
+        "no activation in the head": (assembled(act=None), "activation"),
+        "no bias": (assembled(bias=False), "bias"),
+        "softmax": (assembled(end=(nn.Softmax(1),)), "softmax"),
+        "no stride": (assembled(strides=1), "ValueError"),
+        "nothing returned": (the(lambda width: None), "not an nn.Module"),
+        "the course's": (the(lambda width: lw.create_model("shufflenet_v2", width=width)), "ShuffleNetV2"),
+    },
     "03.1": {
         "the official code's order": (the(lambda x, groups: x.unflatten(1, (-1, groups)).transpose(1, 2).flatten(1, 2)),
                                       "order of the official code"),
