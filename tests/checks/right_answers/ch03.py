@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 import lwcourse as lw
@@ -273,9 +272,11 @@ class ReLUOfAll(Mended):
 
 
 # 03.7
+ALL_COLUMNS = ((0.5, (48, 96, 192)), (1.0, (116, 232, 464)), (1.5, (176, 352, 704)), (2.0, (244, 488, 976)))
+
+
 def stages_of(width):
-    return zip({0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}[width],
-               (4, 8, 4), strict=True)
+    return zip(dict(ALL_COLUMNS)[width], (4, 8, 4), strict=True)
 
 
 class Assembled(nn.Module):
@@ -311,8 +312,22 @@ def in_a_sequence(width):
                          nn.Linear(features, 1000))
 
 
-def of_torchvision(width):
-    return getattr(torchvision.models, f"shufflenet_v2_x{str(width).replace('.', '_')}")(weights=None)
+class StageByStage(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        (a, b, c), features = dict(ALL_COLUMNS)[width], 2048 if width > 1.5 else 1024
+        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
+        self.stage2, self.stage3, self.stage4 = self.stage(24, a, 4), self.stage(a, b, 8), self.stage(b, c, 4)
+        self.head = ConvBNAct(c, features, 1)
+        self.end = nn.Linear(features, 1000)
+
+    def stage(self, taken, made, repeats):
+        return nn.Sequential(ShuffleUnit(taken, made, 2), *(ShuffleUnit(made, made, 1) for _ in range(repeats - 1)))
+
+    def forward(self, x):
+        x = F.max_pool2d(self.stem(x), kernel_size=3, stride=2, padding=1)
+        x = self.head(self.stage4(self.stage3(self.stage2(x))))
+        return self.end(x.flatten(2).mean(dim=-1))
 
 
 class LayerByLayer(Assembled):
@@ -346,8 +361,8 @@ RIGHT = {
              "arrays": lambda: {name: np.array([value]) for name, value in PREDICTED.items()}},
     "03.6": {"mended": the(Mended), "PyTorch's shuffle": the(WithTorchsShuffle), "views": the(ShuffledByViews),
              "one sequence": the(InOneSequence), "layers apart": the(ShuffledFirst), "other words": the(ReLUOfAll)},
-    "03.7": {"modules in a list": the(Assembled), "a sequence": the(in_a_sequence), "torchvision's": the(of_torchvision),
-             "functional": the(LayerByLayer), "bare layers": the(with_own_norms),
+    "03.7": {"modules in a list": the(Assembled), "a sequence": the(in_a_sequence),
+             "stage by stage": the(StageByStage), "functional": the(LayerByLayer), "bare layers": the(with_own_norms),
              "a convolution at the end": the(with_a_convolution_for_the_classifier)},
     "03.1": {"views": the(viewed), "a partial of a helper": the(partial(along, axis=1)), "einsum": the(by_einsum),
              "a tensor of indices": the(with_an_index), "an object that is called": Called,

@@ -1,7 +1,9 @@
 """Wrong answers to the exercises of chapter 03, and words that the refusal must have."""
 import torch
+import torchvision
 from torch import nn
 
+import lwcourse as lw
 from lwcourse.layers import ChannelShuffle, ConvBNAct
 from lwcourse.models.shufflenet_v1 import ShuffleUnit as UnitV1
 from lwcourse.models.shufflenet_v2 import ShuffleUnit
@@ -156,7 +158,7 @@ def predicted(**changed):
 
 
 # 03.6
-def unit(**options):
+def unit_of_v1(**options):
     """The sheet's unit with some of its errors, or others."""
     class Unit(nn.Module):
         def __init__(self, in_channels, out_channels, stride, groups):
@@ -168,7 +170,8 @@ def unit(**options):
             self.reduce = ConvBNAct(in_channels, hidden, 1, first, groups=groups)
             self.filter = ConvBNAct(hidden, hidden, 3, stride // first, groups=hidden, act=act)
             where = options.get("shuffle", "between")
-            shuffle = ChannelShuffle(groups if options.get("paper") else (made if where == "last" else hidden) // groups)
+            shuffled = made if where == "last" else hidden
+            shuffle = ChannelShuffle(groups if options.get("paper") else shuffled // groups)
             expand = ConvBNAct(hidden, made, 1, groups=groups, act=None)
             self.rest = nn.Sequential(*{"between": (shuffle, expand), "last": (expand, shuffle),
                                         "none": (expand,)}[where])
@@ -227,23 +230,23 @@ WRONG = {
         "a key forgotten": (the({"macs": 1}), "there is no 'weights'"),
     },
     "03.6": {
-        "nothing mended": (unit(**FILTER, **LAST, **BEFORE), "nothing is mended"),
-        "the activation left": (unit(**FILTER), "an activation after the depthwise layer"),
-        "the shuffle left": (unit(**LAST), "the shuffle comes after the second grouped layer"),
-        "the sum left": (unit(**BEFORE), "the activation comes before the sum"),
-        "activation and shuffle left": (unit(**FILTER, **LAST), ("two errors are left", "after the depthwise layer",
-                                                                 "connects nothing within")),
-        "activation and sum left": (unit(**FILTER, **BEFORE), ("two errors are left", "after the depthwise layer",
-                                                               "before the sum")),
-        "shuffle and sum left": (unit(**LAST, **BEFORE), ("two errors are left", "connects nothing within",
-                                                          "before the sum")),
-        "no shuffle": (unit(shuffle="none"), "the shuffle is gone"),
-        "the paper's order": (unit(paper=True), "the shuffle has the paper's order"),
-        "no activation at the end": (unit(act="none"), "no activation follows the sum"),
-        "no activation at stride 2": (unit(act="none at stride 2"), "the activation of the branch is gone"),
-        "concatenated the other way": (unit(turned=True), "order"),
-        "stride in the 1x1": (unit(stride_first=True), "stride"),
-        "the course's": (the(ShuffleUnitV1), "ShuffleUnit"),
+        "nothing mended": (unit_of_v1(**FILTER, **LAST, **BEFORE), "nothing is mended"),
+        "the activation left": (unit_of_v1(**FILTER), "an activation after the depthwise layer"),
+        "the shuffle left": (unit_of_v1(**LAST), "the shuffle comes after the second grouped layer"),
+        "the sum left": (unit_of_v1(**BEFORE), "the activation comes before the sum"),
+        "activation and shuffle left": (unit_of_v1(**FILTER, **LAST),
+                                        ("two errors are left", "after the depthwise layer", "connects nothing within")),
+        "activation and sum left": (unit_of_v1(**FILTER, **BEFORE),
+                                    ("two errors are left", "after the depthwise layer", "before the sum")),
+        "shuffle and sum left": (unit_of_v1(**LAST, **BEFORE),
+                                 ("two errors are left", "connects nothing within", "before the sum")),
+        "no shuffle": (unit_of_v1(shuffle="none"), "the shuffle is gone"),
+        "the paper's order": (unit_of_v1(paper=True), "the shuffle has the paper's order"),
+        "no activation at the end": (unit_of_v1(act="none"), "no activation follows the sum"),
+        "no activation at stride 2": (unit_of_v1(act="none at stride 2"), "the activation of the branch is gone"),
+        "concatenated the other way": (unit_of_v1(turned=True), "order"),
+        "stride in the 1x1": (unit_of_v1(stride_first=True), "stride"),
+        "the course's": (the(UnitV1), "ShuffleUnit"),
     },
     "03.7": {
         "repeats of stage 3": (assembled(repeats=(4, 4, 4)), "at width 0.5"),
@@ -257,6 +260,7 @@ WRONG = {
         "softmax": (assembled(end=(nn.Softmax(1),)), "softmax"),
         "no stride": (assembled(strides=1), "ValueError"),
         "nothing returned": (the(lambda width: None), "not an nn.Module"),
+        "torchvision's": (the(lambda width: torchvision.models.shufflenet_v2_x0_5()), "torchvision's `ShuffleNetV2`"),
         "the course's": (the(lambda width: lw.create_model("shufflenet_v2", width=width)), "ShuffleNetV2"),
     },
     "03.1": {
