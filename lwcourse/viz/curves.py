@@ -73,7 +73,7 @@ def _by_seed(histories: Sequence[History], quantity: str) -> np.ndarray:
 @themed
 def error_bars(results: Mapping[str, Sequence[float]], *, label: str = "test accuracy", percent: bool = True,
                title: str | None = None) -> Figure:
-    """Results over seeds: a dot a seed, a bar across at the mean, mean and range in numbers beside it.
+    """Results over seeds: one dot per seed, a bar across at the mean, mean and range in numbers beside it.
 
     `results` maps a name to one number a seed. With `percent` the numbers are shares from 0 to 1,
     as `lw.evaluate` gives them, and are drawn in per cent; without, `label` should name their unit.
@@ -108,7 +108,7 @@ def error_bars(results: Mapping[str, Sequence[float]], *, label: str = "test acc
     lowest, highest = min(map(np.min, values.values())), max(map(np.max, values.values()))
     span = max(1.16 * (highest - lowest), 1 if percent else 0.02 * max(abs(lowest), abs(highest)) or 1)
     axes.set_xlim((lowest + highest - span) / 2, (lowest + highest + span) / 2)
-    axes.set_xlabel(f"{label}: a dot a seed, the bar is the mean")
+    axes.set_xlabel(f"{label}: one dot per seed, the bar is the mean")
     if title:
         axes.set_title(title)
     return figure

@@ -148,7 +148,7 @@ def label_maps(images: Tensor, labels: Mapping[str, Tensor], classes: Sequence[s
 
 @themed
 def class_iou(results: Mapping[str, Sequence[Evaluation] | Evaluation], *, title: str | None = None) -> Figure:
-    """IoU of each class, frequent classes on top: the mean over seeds as a bar, a dot a seed.
+    """IoU of each class, frequent classes on top: the mean over seeds as a bar, one dot per seed.
 
     `results` maps a name to what `lw.evaluate` returns, or to a list of these, one a seed; all of the same classes.
     A class that neither occurs nor is predicted has no bar. Raises ValueError when there is nothing to draw or the
@@ -185,7 +185,7 @@ def class_iou(results: Mapping[str, Sequence[Evaluation] | Evaluation], *, title
     axes.set_xticks(range(0, 101, 20))
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    dots = ", a dot a seed" if any(len(entries) > 1 for entries in runs.values()) else ""
+    dots = ", one dot per seed" if any(len(entries) > 1 for entries in runs.values()) else ""
     axes.set(xlabel=f"IoU (%){dots}", ylabel="class, share of the pixels")
     figure.alt = f"Bar chart of IoU by class in per cent: {listed(sentences)}."
     legend_above(figure, axes.get_legend_handles_labels()[0], title)

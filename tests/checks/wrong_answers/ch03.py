@@ -235,7 +235,7 @@ WRONG = {
         "the shuffle left": (unit_of_v1(**LAST), "the shuffle comes after the second grouped layer"),
         "the sum left": (unit_of_v1(**BEFORE), "the activation comes before the sum"),
         "activation and shuffle left": (unit_of_v1(**FILTER, **LAST),
-                                        ("two errors are left", "after the depthwise layer", "connects nothing within")),
+                                        ("two errors are left", "after the depthwise layer", "connects nothing")),
         "activation and sum left": (unit_of_v1(**FILTER, **BEFORE),
                                     ("two errors are left", "after the depthwise layer", "before the sum")),
         "shuffle and sum left": (unit_of_v1(**LAST, **BEFORE),
