@@ -65,6 +65,6 @@ def test_too_weak_or_too_large_a_network_is_not_written(small):
 
 def test_unknown_name(small):
     with pytest.raises(ValueError, match="did you mean '99.linear'"):
-        load_learned("99.linaer")
+        load_learned("99.linea")
     with pytest.raises(ValueError, match="there are 99.linear"):
         load_learned("xyz")
