@@ -99,7 +99,7 @@ def learn(name: str, progress: bool = True) -> dict[str, Any]:
 
     one = find_learned(name)
     data = lw.load_data(one.data, **one.loading)
-    seeds = (one.settings.get("seed", 0), *one.other_seeds)
+    seeds = [one.settings.get("seed", 0), *one.other_seeds]
     models, scores = [], []
     for seed in seeds:
         torch.manual_seed(seed)
