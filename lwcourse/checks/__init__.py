@@ -1,7 +1,7 @@
 """`lw.check`: is an answer right, and if it is not, what is wrong and what to try next.
 
-The exercises of chapter NN stand in `chNN.py`, each a function with the decorator `@exercise` that takes the
-answer and calls `fail` when it is wrong; `helpers.py` has what several of them use.
+The exercises of chapter NN stand in `chNN.py`, or in the files of `chNN/`, each a function with the decorator
+`@exercise` that takes the answer and calls `fail` when it is wrong; `helpers/` has what several of them use.
 """
 import importlib
 import linecache

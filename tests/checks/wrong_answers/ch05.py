@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 import lwcourse as lw
-from lwcourse.checks.ch05 import KINDS, GatedBlock
+from lwcourse.checks.ch05.timing import KINDS, GatedBlock
 from lwcourse.layers import (
     ConvBNAct,
     CoordinateAttention,

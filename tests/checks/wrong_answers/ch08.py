@@ -3,7 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lwcourse.checks.ch08 import _attend, _deal, _Isotropic, _Layer, _mistaken, _norm, _with_bugs
+from lwcourse.checks.ch08.attention import _attend
+from lwcourse.checks.ch08.deal import _deal
+from lwcourse.checks.ch08.isotropic import _Isotropic, _mistaken
+from lwcourse.checks.ch08.layer import _Layer, _with_bugs
+from lwcourse.checks.ch08.norm import _norm
 from lwcourse.layers import ConvBNAct, LayerNorm2d
 from lwcourse.models.convnext import ConvNeXtBlock
 from lwcourse.models.mobilevit import MobileViTBlock, fold, unfold
