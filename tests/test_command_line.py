@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 import skimage.data
@@ -166,7 +167,14 @@ def test_predict_names_what_is_on_a_photograph(capsys, coffee, tmp_path):
 @pytest.mark.parametrize(("command", "words"), [
     ("predict efficientnet_lite0 COFFEE --top 0", "--top must be a whole number of at least 1, got 0"),
     ("predict efficientnet_lite0 none.jpg", "there is no picture none.jpg"),
-    ("predict efficientnet_lite0 FILE", "cannot be read as an image"),
+    ("predict efficientnet_lite0 FILE", "cannot be read as an image: its content is of no kind that Pillow knows"),
+    ("predict efficientnet_lite0 FOLDER", "is a folder; name its pictures"),
+    ("predict FILE COFFEE", "is a file, and no network"),
+    ("predict FOLDER COFFEE", "is a folder without the best.pt that a run of `train` leaves"),
+    ("predict FOLDER/last.pt COFFEE", "it is the checkpoint that a run goes on from; name the run's folder"),
+    ("predict zzz COFFEE", "`python -m lwcourse list` has them all"),
+    ("train adder_resnet20 --width 0.5", "adder_resnet20 has one width only"),
+    ("train mobilenet_v1 --data cifar10 --root FOLDER", "--download"),
     ("predict parnet_s COFFEE", "there are no trained weights for parnet_s"),
     ("predict mobilenet_v9 COFFEE", "there is no model 'mobilenet_v9'"),
     ("predict efficientnet_lite0 COFFEE --weights x", "there are no weights 'x' for efficientnet_lite0"),
@@ -175,8 +183,25 @@ def test_predict_names_what_is_on_a_photograph(capsys, coffee, tmp_path):
     ("weights mobilenet_v9", "there is no model 'mobilenet_v9'"),
 ])
 def test_what_cannot_be_predicted_is_one_line(command, words, capsys, coffee):
-    code, out, err = run(capsys, *command.replace("COFFEE", coffee).replace("FILE", __file__).split())
+    folder = Path(coffee).parent
+    (folder / "last.pt").touch()
+    places = {"COFFEE": coffee, "FILE": __file__, "FOLDER": str(folder)}
+    for name, place in places.items():
+        command = command.replace(name, place)
+    code, out, err = run(capsys, *command.split())
     assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_read_keeps_no_other_from_its_name(capsys, coffee):
+    code, out, err = run(capsys, "predict", "efficientnet_lite0", coffee, __file__, coffee, "--top", "1")
+    assert code == 2 and out.count("espresso") == 2 and err.count("\n") == 1 and __file__ in err
+
+
+def test_a_wrong_type_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["train", "mobilenet_v1", "--epochs", "x"])
+    err = capsys.readouterr().err
+    assert ended.value.code == 2 and err.count("\n") == 1 and "argument --epochs: invalid int value: 'x'" in err
 
 
 def test_weights_are_listed(capsys):

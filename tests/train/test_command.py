@@ -230,7 +230,12 @@ def test_weights_of_a_run_begin_one_with_other_classes(run, capsys, tmp_path):
     before, after = lw.load(run).state_dict(), lw.load(folder).state_dict()
     key = "blocks.0.depthwise.conv.weight" if "blocks.0.depthwise.conv.weight" in before else "stem.conv.weight"
     assert torch.allclose(before[key], after[key], atol=1e-6) and len(after["classifier.bias"]) == 2
-    # The classes of a run must be those of the data that it is tested on, resumed on, and teaches.
+    # Its data may have moved; its classes must be those of the data that it is tested on, resumed on, and teaches.
+    (tmp_path / "elsewhere").mkdir()
+    pictures = pictures.rename(tmp_path / "elsewhere" / "pictures")
+    refused(capsys, 2, "pictures", "train", "--resume", "--out", str(folder))
+    assert main(["train", "--resume", "--out", str(folder), "--root", str(pictures)]) == 0
+    pictures = pictures.rename(tmp_path / "pictures")
     refused(capsys, 2, "tells 2 classes, and digits .*has 10", "evaluate", str(folder), "--data", "digits",
             "--image-size", "32")
     for split in ("train", "val"):
@@ -270,6 +275,15 @@ def test_a_run_with_an_epoch_and_no_checkpoint_can_be_resumed(monkeypatch, capsy
     assert f"train --resume --out '{folder}'" in (folder / "README.md").read_text()
     assert main(["train", "--resume", "--out", str(folder)]) == 0
     assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 2
+
+
+def test_a_network_that_cannot_be_written_is_named(monkeypatch, capsys, tmp_path):
+    def full(*arguments):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] unexpected pos 1 vs 2")  # as PyTorch says it
+
+    monkeypatch.setattr("lwcourse.train.folder.torch.save", full)
+    refused(capsys, 2, r"best.pt cannot be written, perhaps since the disk is full", "train", *QUICK, "--out",
+            str(tmp_path / "run"))
 
 
 def test_a_dry_run_counts_the_images_that_there_are(capsys, tmp_path):

@@ -405,6 +405,12 @@ def test_history_names_best_and_final():
     assert len({len(line) for line in lines[1:]}) == 1, "the columns are aligned"
 
 
+def test_of_epochs_with_one_accuracy_the_one_with_the_least_loss_is_best():
+    epochs = [Epoch(i + 1, {"loss": 1.0}, {"loss": loss, "accuracy": 1.0}, 0.1, 2.0)
+              for i, loss in enumerate((0.5, 0.2, 0.2, 0.3))]
+    assert History({}, epochs).best is epochs[1]
+
+
 # ---------------------------------------------------------------------------------------------- progress
 
 def test_progress_is_one_line(few, capsys):
