@@ -251,7 +251,7 @@ def _built(config: dict[str, Any]) -> tuple[Any, nn.Module, Any]:
     recipe = Recipe(**{name: value for name, value in config["recipe"].items() if name not in ("name", "source")})
     data = lw.load_data(config["data"]["name"], **config["data"]["options"])
     if "classes" in config:
-        refuse_other_classes(tuple(config["classes"]), data, "the run")
+        _refuse_other_classes(tuple(config["classes"]), data, "the run")
     network, weights = config["network"], config["weights"]
     with random_state_kept(lw.pick_device("cpu")):
         seed_everything(config["seed"], 0)
@@ -268,7 +268,7 @@ def _built(config: dict[str, Any]) -> tuple[Any, nn.Module, Any]:
     return data, model, recipe
 
 
-def refuse_other_classes(known: Sequence[str], data: Any, who: str) -> None:
+def _refuse_other_classes(known: Sequence[str], data: Any, who: str) -> None:
     """A network tells classes by number: its own must be those of the data, in their order."""
     if len(known) != len(data.classes):
         raise ValueError(f"{who} tells {len(known)} classes, and {data.name} has {len(data.classes)}")
@@ -286,7 +286,7 @@ def _teacher(name: str | None, data: Any) -> nn.Module | None:
 
     teacher = trained_network(name, None).eval()
     if lw.weights_of(teacher).name == "run":
-        refuse_other_classes(lw.weights_of(teacher).classes, data, f"the teacher {name}")
+        _refuse_other_classes(lw.weights_of(teacher).classes, data, f"the teacher {name}")
     return teacher
 
 
@@ -353,7 +353,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if not folder.holds_run and hasattr(data.test, "transform"):
         data.test.transform = trained.transform()
     if trained.name == "run":
-        refuse_other_classes(trained.classes, data, args.model)
+        _refuse_other_classes(trained.classes, data, args.model)
     _check_device(args.device)
     result = lw.evaluate(network, data, batch_size=args.batch_size, device=args.device, num_workers=args.workers)
     print(f"{args.model} on {data.name}: {result}")

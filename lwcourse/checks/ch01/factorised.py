@@ -1,4 +1,6 @@
 """Exercise 01.7: a factorised convolution."""
+from functools import partial
+
 from torch import Tensor, nn
 
 from lwcourse.checks import exercise
@@ -8,40 +10,24 @@ CASES = [((6, 10, 3), (2, 6, 9, 12)), ((8, 5, 7), (1, 8, 13, 10)), ((4, 4, 5), (
 
 
 class _Factorised(nn.Module):
-    """1 x k, then k x 1, without bias."""
+    """1 x k, then k x 1, without bias; or the other way round, or with the channels growing in the second."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int):
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, column_first: bool = False,
+                 widened_last: bool = False):
         super().__init__()
-        self.row = nn.Conv2d(in_channels, out_channels, (1, kernel), padding=(0, kernel // 2), bias=False)
-        self.column = nn.Conv2d(out_channels, out_channels, (kernel, 1), padding=(kernel // 2, 0), bias=False)
+        row, column = ((1, kernel), (0, kernel // 2)), ((kernel, 1), (kernel // 2, 0))  # kernel, padding
+        first, second = (column, row) if column_first else (row, column)
+        between = in_channels if widened_last else out_channels
+        self.first = nn.Conv2d(in_channels, between, first[0], padding=first[1], bias=False)
+        self.second = nn.Conv2d(between, out_channels, second[0], padding=second[1], bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.column(self.row(x))
-
-
-class _ColumnFirst(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, kernel: int):
-        super().__init__()
-        self.column = nn.Conv2d(in_channels, out_channels, (kernel, 1), padding=(kernel // 2, 0), bias=False)
-        self.row = nn.Conv2d(out_channels, out_channels, (1, kernel), padding=(0, kernel // 2), bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.row(self.column(x))
-
-
-class _WidenedLast(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, kernel: int):
-        super().__init__()
-        self.row = nn.Conv2d(in_channels, in_channels, (1, kernel), padding=(0, kernel // 2), bias=False)
-        self.column = nn.Conv2d(in_channels, out_channels, (kernel, 1), padding=(kernel // 2, 0), bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.column(self.row(x))
+        return self.second(self.first(x))
 
 
 class _Activated(_Factorised):
     def forward(self, x: Tensor) -> Tensor:
-        return self.column(self.row(x).relu())
+        return self.second(self.first(x).relu())
 
 
 class _ActivatedLast(_Factorised):
@@ -59,8 +45,10 @@ class _Whole(nn.Module):
 
 
 MISTAKES = {
-    "you begin with the column, kernel x 1; the sheet begins with the row, 1 x kernel": _ColumnFirst,
-    "the channels grow in your second layer; the sheet lets the first one give `out_channels`": _WidenedLast,
+    "you begin with the column, kernel x 1; the sheet begins with the row, 1 x kernel":
+        partial(_Factorised, column_first=True),
+    "the channels grow in your second layer; the sheet lets the first one give `out_channels`":
+        partial(_Factorised, widened_last=True),
     "there is an activation between the two layers; the sheet has none, so that both together are one linear layer":
         _Activated,
     "there is an activation after the second layer; the sheet has none": _ActivatedLast,
