@@ -705,6 +705,10 @@ WRONG = {
         "not filled in": (paper(sandglass=None), "sandglass"),
     },
     "02.6": {
+        "a BatchNorm is taken for granted": (lambda: lambda network: sum(p.numel() for p in network.parameters())
+                                             - 2 * torch.cat([m.weight for m in network.modules()
+                                                              if isinstance(m, nn.BatchNorm2d)]).numel(),
+                                             "expected a non-empty list of Tensors"),
         "all": (count_of(lambda *_: True), "BatchNorm's weights are still in the count"),
         "the others": (count_of(lambda module, *_: is_norm(module)), "counts BatchNorm's weights alone"),
         "scales left out": (count_of(lambda module, name, _: not is_norm(module) or name == "bias"),
